@@ -1,0 +1,617 @@
+"""The one door to a box: files below its root, and processes.
+
+A *box* is a machine (`root == "/"`), a simulated Jetson in a folder, or an offline root file system
+(an SD card's). All paths given to a `Host` are absolute **box paths** ("/etc/nvpmodel.conf"); the
+host maps them below its root, following the box's own symlinks, so that an absolute link inside a
+box never leads out of it.
+
+Nothing else in the package starts a process or writes a file on a box.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import fcntl
+import fnmatch
+import json
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ishowtts_ops.errors import (
+    BoxLocked,
+    CommandFailed,
+    NeedsRoot,
+    OpsError,
+    ReadOnlyViolation,
+    ToolMissing,
+    UsageError,
+)
+
+SIM_MARKER = "/etc/ishowtts-sim.json"
+"""Present on a simulated box only; see `ishowtts_ops.sim`."""
+
+BOX_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+MAX_LINKS = 40
+DEFAULT_TIMEOUT_S = 20.0
+
+
+class BoxKind(enum.Enum):
+    """How commands of the box can be run."""
+
+    LIVE = "live"
+    SIMULATED = "simulated"
+    OFFLINE = "offline"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished process left behind. `rc` is None when it ran out of time."""
+
+    argv: tuple[str, ...]
+    rc: int | None
+    stdout: str
+    stderr: str
+
+    @property
+    def ok(self) -> bool:
+        return self.rc == 0
+
+    @property
+    def timed_out(self) -> bool:
+        return self.rc is None
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
+
+    def check(self, hint: str = "") -> Result:
+        """Return self, or raise CommandFailed when the process did not end with 0."""
+        if self.ok:
+            return self
+        status = "ran out of time" if self.rc is None else f"ended with status {self.rc}"
+        raise CommandFailed(self.argv, status, self.output, hint)
+
+
+@dataclass(frozen=True)
+class Stat:
+    """The part of a file's metadata that install restores: permission bits and owner."""
+
+    mode: int
+    uid: int
+    gid: int
+    size: int
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """Bytes of a file system."""
+
+    total: int
+    free: int
+
+
+class Host:
+    """A box that may be read and changed."""
+
+    def __init__(self, root: Path, kind: BoxKind) -> None:
+        self.root = root
+        self.kind = kind
+
+    @classmethod
+    def at(cls, root: Path | str = "/") -> Host:
+        """Open the box at `root`; its kind is read off the tree.
+
+        Raises:
+            UsageError: `root` is not a folder.
+        """
+        real = Path(root).resolve()
+        if not real.is_dir():
+            raise UsageError(
+                f"{root} is not a folder, so it cannot be a box's root.",
+                "Give --root the folder that holds the box's etc/, usr/ and var/.",
+            )
+        if real == Path("/"):
+            return cls(real, BoxKind.LIVE)
+        simulated = (real / SIM_MARKER.lstrip("/")).is_file()
+        return cls(real, BoxKind.SIMULATED if simulated else BoxKind.OFFLINE)
+
+    def read_only(self) -> ReadOnlyHost:
+        """The same box with every changing verb refused."""
+        return ReadOnlyHost(self.root, self.kind)
+
+    @property
+    def simulated(self) -> bool:
+        """True on a simulated box, also where the simulation is mounted over a live system."""
+        return self.exists(SIM_MARKER)
+
+    # ---- paths -------------------------------------------------------------------------------
+
+    def path(self, box_path: str, *, follow_last: bool = True) -> Path:
+        """The real path of a box path, symlinks resolved inside the box.
+
+        Args:
+            box_path: absolute path as the box sees it.
+            follow_last: resolve the last component too when it is a symlink.
+
+        Raises:
+            OpsError: the path is relative, or loops.
+        """
+        if not box_path.startswith("/"):
+            raise OpsError(f"{box_path!r} is not an absolute path of the box.")
+        if self.root == Path("/") and follow_last:
+            return Path(box_path)
+        todo = [part for part in PurePosixPath(box_path).parts[1:] if part != "."]
+        done: list[str] = []
+        links = 0
+        while todo:
+            part = todo.pop(0)
+            if part == "..":
+                done = done[:-1]
+                continue
+            here = self.root.joinpath(*done, part)
+            if (todo or follow_last) and here.is_symlink():
+                links += 1
+                if links > MAX_LINKS:
+                    raise OpsError(f"{box_path} is a loop of symbolic links.")
+                target = PurePosixPath(os.readlink(here))
+                if target.is_absolute():
+                    done = []
+                todo = [p for p in target.parts if p not in ("/", ".")] + todo
+                continue
+            done.append(part)
+        return self.root.joinpath(*done)
+
+    def box_path(self, real: Path) -> str:
+        """The inverse of `path` for a path below the root."""
+        return "/" + str(real.relative_to(self.root)) if real != self.root else "/"
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    def read_bytes(self, box_path: str, limit: int = -1) -> bytes:
+        """Raises OSError as `open` does (FileNotFoundError, PermissionError, BlockingIOError …)."""
+        with self.path(box_path).open("rb") as file:
+            return file.read(limit)
+
+    def read_text(self, box_path: str) -> str:
+        """A file as UTF-8; undecodable bytes become U+FFFD, NULs stay."""
+        return self.read_bytes(box_path).decode("utf-8", errors="replace")
+
+    def exists(self, box_path: str) -> bool:
+        """True for anything that can be reached, a dangling symlink excluded."""
+        return self.path(box_path).exists()
+
+    def lexists(self, box_path: str) -> bool:
+        """True also for a dangling symlink."""
+        return os.path.lexists(self.path(box_path, follow_last=False))
+
+    def is_dir(self, box_path: str) -> bool:
+        return self.path(box_path).is_dir()
+
+    def is_file(self, box_path: str) -> bool:
+        return self.path(box_path).is_file()
+
+    def is_symlink(self, box_path: str) -> bool:
+        return self.path(box_path, follow_last=False).is_symlink()
+
+    def readlink(self, box_path: str) -> str:
+        return os.readlink(self.path(box_path, follow_last=False))
+
+    def stat(self, box_path: str) -> Stat:
+        info = self.path(box_path, follow_last=False).lstat()
+        return Stat(stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, info.st_size)
+
+    def listdir(self, box_path: str) -> list[str]:
+        """Names in a folder, sorted; empty when it does not exist."""
+        try:
+            return sorted(os.listdir(self.path(box_path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def glob(self, pattern: str) -> list[str]:
+        """Box paths that match, sorted; `*` and `?` inside one component, symlinks followed."""
+        found = [""]
+        for part in PurePosixPath(pattern).parts[1:]:
+            if any(ch in part for ch in "*?["):
+                found = [
+                    f"{base}/{name}"
+                    for base in found
+                    for name in self.listdir(base or "/")
+                    if fnmatch.fnmatchcase(name, part)
+                ]
+            else:
+                found = [f"{base}/{part}" for base in found if self.lexists(f"{base}/{part}")]
+        return sorted(found)
+
+    def disk_space(self, box_path: str) -> DiskSpace:
+        """Space of the file system that holds `box_path` or its nearest existing parent."""
+        real = self.path(box_path)
+        while not real.exists():
+            real = real.parent
+        info = os.statvfs(real)
+        return DiskSpace(info.f_blocks * info.f_frsize, info.f_bavail * info.f_frsize)
+
+    def is_root(self) -> bool:
+        """May we act as root on this box? The owner of a simulated box's folder may."""
+        if os.geteuid() == 0:
+            return True
+        return self.kind is BoxKind.SIMULATED and self.root.stat().st_uid == os.geteuid()
+
+    def require_root(self, what: str) -> None:
+        """Raises NeedsRoot naming `what` when we may not act as root."""
+        if not self.is_root():
+            raise NeedsRoot(what)
+
+    # ---- processes ---------------------------------------------------------------------------
+
+    def which(self, tool: str) -> str | None:
+        """Box path of a program of the box, or None."""
+        if tool.startswith("/"):
+            return tool if self._executable(tool) else None
+        for folder in BOX_PATH:
+            if self._executable(f"{folder}/{tool}"):
+                return f"{folder}/{tool}"
+        return None
+
+    def _executable(self, box_path: str) -> bool:
+        real = self.path(box_path)
+        return real.is_file() and os.access(real, os.X_OK)
+
+    def query(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        env: Mapping[str, str] | None = None,
+        stdin: str = "",
+    ) -> Result:
+        """Run a program **of the box** that changes nothing. It answers, or times out, never raises
+        for a bad status.
+
+        Raises:
+            ToolMissing: the box has no such program, or is offline.
+        """
+        return self._run_box(argv, timeout, env, stdin)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        env: Mapping[str, str] | None = None,
+        stdin: str = "",
+        on_line: Callable[[str], None] | None = None,
+    ) -> Result:
+        """Run a program **of the box** that changes it. As `query`, else.
+
+        Args:
+            on_line: called with every line of stdout and stderr as it comes (progress).
+        """
+        return self._run_box(argv, timeout, env, stdin, on_line)
+
+    def query_here(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        env: Mapping[str, str] | None = None,
+        stdin: str = "",
+    ) -> Result:
+        """Run a program **of this machine** (git, pip) that changes nothing. Its arguments are real
+        paths (`path()`). On a live box this machine is the box."""
+        return _run(tuple(argv), argv[0], timeout, _clean_env(env), stdin, None)
+
+    def run_here(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        env: Mapping[str, str] | None = None,
+        stdin: str = "",
+        on_line: Callable[[str], None] | None = None,
+    ) -> Result:
+        """Run a program **of this machine** that may change the box's files."""
+        return _run(tuple(argv), argv[0], timeout, _clean_env(env), stdin, on_line)
+
+    def pipe_here(self, argv: Sequence[str], data: bytes, *, timeout: float) -> bytes:
+        """Feed bytes to a program of this machine that changes nothing, and return its bytes.
+
+        Raises:
+            ToolMissing: there is no such program.
+            CommandFailed: it ended badly or ran out of time.
+        """
+        try:
+            done = subprocess.run(
+                list(argv), input=data, capture_output=True, timeout=timeout, env=_clean_env(None)
+            )
+        except FileNotFoundError:
+            raise ToolMissing(argv[0]) from None
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(argv, "ran out of time", "") from None
+        if done.returncode != 0:
+            status = f"ended with status {done.returncode}"
+            raise CommandFailed(argv, status, done.stderr.decode(errors="replace"))
+        return done.stdout
+
+    def _run_box(
+        self,
+        argv: Sequence[str],
+        timeout: float,
+        env: Mapping[str, str] | None,
+        stdin: str,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Result:
+        if self.kind is BoxKind.OFFLINE:
+            raise ToolMissing(argv[0], "but the box is offline: only its files are here")
+        program = self.which(argv[0])
+        if program is None:
+            raise ToolMissing(argv[0])
+        extra = dict(env or {})
+        if self.kind is BoxKind.SIMULATED:
+            extra["ISHOWTTS_BOX_ROOT"] = str(self.root)
+        return _run(
+            tuple(argv), str(self.path(program)), timeout, _clean_env(extra), stdin, on_line
+        )
+
+    # ---- changing files ----------------------------------------------------------------------
+
+    def write(
+        self,
+        box_path: str,
+        data: bytes | str,
+        *,
+        mode: int = 0o644,
+        owner: tuple[int, int] | None = None,
+    ) -> None:
+        """Replace a regular file in one atomic step; parents are made (0755) when missing.
+
+        Args:
+            owner: (uid, gid) to give the file; left as the kernel sets it when None.
+        """
+        raw = data.encode() if isinstance(data, str) else data
+        real = self.path(box_path, follow_last=False)
+        self.mkdir(str(PurePosixPath(box_path).parent))
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{real.name}.", suffix=".new", dir=real.parent
+        )
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, mode)
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
+                os.chown(temporary, *owner)
+            os.replace(temporary, real)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+    def write_sysfs(self, box_path: str, value: str) -> None:
+        """Write an attribute in place: sysfs files can be neither replaced nor created.
+
+        Raises:
+            OSError: as the kernel answers (EBUSY, EINVAL, EACCES …).
+        """
+        handle = os.open(self.path(box_path), os.O_WRONLY | os.O_TRUNC)
+        try:
+            os.write(handle, value.encode())
+        finally:
+            os.close(handle)
+
+    def mkdir(self, box_path: str, *, mode: int = 0o755) -> None:
+        """Make a folder and its parents; an existing one is left as it is."""
+        if box_path == "/" or self.is_dir(box_path):
+            return
+        self.mkdir(str(PurePosixPath(box_path).parent))
+        real = self.path(box_path)
+        with contextlib.suppress(FileExistsError):
+            real.mkdir()
+            real.chmod(mode)
+
+    def symlink(self, target: str, box_path: str) -> None:
+        """Make or replace a symlink atomically."""
+        real = self.path(box_path, follow_last=False)
+        self.mkdir(str(PurePosixPath(box_path).parent))
+        temporary = real.with_name(f".{real.name}.{os.getpid()}.new")
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        temporary.symlink_to(target)
+        temporary.replace(real)
+
+    def remove(self, box_path: str) -> None:
+        """Remove a file or symlink; one that is not there is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path(box_path, follow_last=False).unlink()
+
+    def rmdir(self, box_path: str) -> bool:
+        """Remove a folder if it is empty; says whether it is gone."""
+        try:
+            self.path(box_path, follow_last=False).rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def rmtree(self, box_path: str) -> None:
+        """Remove a folder and all below it; one that is not there is no error."""
+        real = self.path(box_path, follow_last=False)
+        if real == self.root:
+            raise OpsError("Refusing to remove the root of a box.")
+        if os.path.lexists(real):
+            shutil.rmtree(real)
+
+    def chmod(self, box_path: str, mode: int) -> None:
+        self.path(box_path).chmod(mode)
+
+    def chown(self, box_path: str, uid: int, gid: int) -> None:
+        real = self.path(box_path, follow_last=False)
+        info = real.lstat()
+        if (info.st_uid, info.st_gid) != (uid, gid):
+            os.chown(real, uid, gid, follow_symlinks=False)
+
+    def rename(self, old: str, new: str) -> None:
+        """Move within one file system, replacing a file at `new`."""
+        self.mkdir(str(PurePosixPath(new).parent))
+        self.path(old, follow_last=False).replace(self.path(new, follow_last=False))
+
+    @contextlib.contextmanager
+    def lock(self, box_path: str, doing: str) -> Iterator[None]:
+        """Hold an exclusive lock file; the kernel lets go of it when we die.
+
+        Raises:
+            BoxLocked: somebody holds it; the message says who, since when and doing what.
+        """
+        self.mkdir(str(PurePosixPath(box_path).parent))
+        with self.path(box_path).open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise _held(box_path, file.name) from None
+            file.seek(0)
+            file.truncate()
+            json.dump({"pid": os.getpid(), "doing": doing, "user": _user()}, file)
+            file.flush()
+            try:
+                yield
+            finally:
+                file.seek(0)
+                file.truncate()
+
+
+class ReadOnlyHost(Host):
+    """A box that is only looked at: what `--dry-run`, `doctor` and `status` are given."""
+
+    def run(self, argv: Sequence[str], **_: object) -> Result:
+        raise ReadOnlyViolation(f"`{' '.join(argv)}` would change the box during a read-only run.")
+
+    def run_here(self, argv: Sequence[str], **_: object) -> Result:
+        raise ReadOnlyViolation(f"`{' '.join(argv)}` would change the box during a read-only run.")
+
+    def _refuse(self, *args: object, **_: object) -> None:
+        raise ReadOnlyViolation(f"Changing {args[0]!r} during a read-only run.")
+
+    write = write_sysfs = mkdir = symlink = remove = rmtree = chmod = chown = rename = _refuse
+    rmdir = _refuse  # type: ignore[assignment]
+
+    @contextlib.contextmanager
+    def lock(self, box_path: str, doing: str) -> Iterator[None]:
+        self._refuse(box_path, doing)
+        yield
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def _held(box_path: str, real: str) -> BoxLocked:
+    try:
+        who = json.loads(Path(real).read_text(encoding="utf-8"))
+        holder = f"process {who['pid']}, user {who['user']}"
+        text = f"`{who['doing']}` ({holder}) is at work on this box."
+    except (ValueError, KeyError, TypeError):
+        text = f"Another process holds {box_path}."
+    return BoxLocked(text, "Wait for it to end and run again; nothing was changed.")
+
+
+def _clean_env(extra: Mapping[str, str] | None) -> dict[str, str]:
+    """A small, predictable environment: parsers must not meet a translated tool, and a service
+    manager's socket must not leak into children."""
+    keep = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "VIRTUAL_ENV")
+    kept = {name: os.environ[name] for name in keep if name in os.environ}
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("PIP_", "HF_", "ISHOWTTS_", "GIT_", "SSL_", "LD_LIBRARY_PATH"))
+        or name.lower().endswith("_proxy")
+    }
+    default_path = ":".join(BOX_PATH)
+    return {"PATH": default_path, **kept, **passed, "LC_ALL": "C.UTF-8", **(extra or {})}
+
+
+def _run(
+    argv: tuple[str, ...],
+    executable: str,
+    timeout: float,
+    env: Mapping[str, str],
+    stdin: str,
+    on_line: Callable[[str], None] | None,
+) -> Result:
+    """Start, feed, collect. The process gets a group of its own, so that a time-out ends its
+    children as well."""
+    try:
+        process = subprocess.Popen(
+            [executable, *argv[1:]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(env),
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise ToolMissing(argv[0]) from None
+    except PermissionError as error:
+        raise CommandFailed(argv, f"could not be started ({error.strerror})", "") from None
+    try:
+        if on_line is None:
+            out, err = process.communicate(stdin, timeout=timeout)
+        else:
+            out, err = _communicate_lines(process, stdin, timeout, on_line)
+    except subprocess.TimeoutExpired:
+        _kill_group(process)
+        out, err = process.communicate()
+        return Result(argv, None, out or "", err or "")
+    except BaseException:
+        _kill_group(process)
+        raise
+    return Result(argv, process.returncode, out, err)
+
+
+def _communicate_lines(
+    process: subprocess.Popen[str], stdin: str, timeout: float, on_line: Callable[[str], None]
+) -> tuple[str, str]:
+    collected: tuple[list[str], list[str]] = ([], [])
+    lock = threading.Lock()
+
+    def pump(stream: Iterator[str], lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line)
+            with lock:
+                on_line(line.rstrip("\n"))
+
+    assert process.stdin and process.stdout and process.stderr
+    threads = [
+        threading.Thread(target=pump, args=(stream, lines), daemon=True)
+        for stream, lines in zip((process.stdout, process.stderr), collected, strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(stdin)
+        process.stdin.close()
+    process.wait(timeout=timeout)
+    for thread in threads:
+        thread.join()
+    return "".join(collected[0]), "".join(collected[1])
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
