@@ -40,6 +40,7 @@ class F5(_Section):
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")] = "1.1.22"
     model: str | None = None
     weights: Literal["hub", "file", "random"] = "hub"
+    hub_endpoint: Annotated[str, Field(pattern=r"^https?://")] | None = None
     ckpt_file: BoxPath | None = None
     vocab_file: BoxPath | None = None
     vocoder_path: BoxPath | None = None

@@ -1,11 +1,12 @@
-"""The one door to a box: files below its root, and processes.
+"""The one door to a box: files below its root, and its programs.
 
 A *box* is a machine (`root == "/"`), a simulated Jetson in a folder, or an offline root file system
 (an SD card's). All paths given to a `Host` are absolute **box paths** ("/etc/nvpmodel.conf"); the
 host maps them below its root, following the box's own symlinks, so that an absolute link inside a
 box never leads out of it.
 
-Nothing else in the package starts a process or writes a file on a box.
+Nothing else in the package writes a file on a box or runs its programs. Processes themselves are
+started in `process.py`, which only this module uses.
 """
 
 from __future__ import annotations
@@ -14,33 +15,31 @@ import contextlib
 import enum
 import fcntl
 import fnmatch
+import hashlib
 import json
 import os
 import pwd
 import shutil
-import signal
 import stat
-import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ishowtts_ops.errors import (
     BoxLocked,
-    CommandFailed,
     NeedsRoot,
     OpsError,
     ReadOnlyViolation,
     ToolMissing,
     UsageError,
 )
+from ishowtts_ops.process import BOX_PATH, clean_env, pipe, start
+from ishowtts_ops.process import Result as Result
 
 SIM_MARKER = "/etc/ishowtts-sim.json"
 """Present on a simulated box only; see `ishowtts_ops.sim`."""
 
-BOX_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 MAX_LINKS = 40
 DEFAULT_TIMEOUT_S = 20.0
 
@@ -51,35 +50,6 @@ class BoxKind(enum.Enum):
     LIVE = "live"
     SIMULATED = "simulated"
     OFFLINE = "offline"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finished process left behind. `rc` is None when it ran out of time."""
-
-    argv: tuple[str, ...]
-    rc: int | None
-    stdout: str
-    stderr: str
-
-    @property
-    def ok(self) -> bool:
-        return self.rc == 0
-
-    @property
-    def timed_out(self) -> bool:
-        return self.rc is None
-
-    @property
-    def output(self) -> str:
-        return self.stdout + self.stderr
-
-    def check(self, hint: str = "") -> Result:
-        """Return self, or raise CommandFailed when the process did not end with 0."""
-        if self.ok:
-            return self
-        status = "ran out of time" if self.rc is None else f"ended with status {self.rc}"
-        raise CommandFailed(self.argv, status, self.output, hint)
 
 
 @dataclass(frozen=True)
@@ -185,6 +155,10 @@ class Host:
     def read_text(self, box_path: str) -> str:
         """A file as UTF-8; undecodable bytes become U+FFFD, NULs stay."""
         return self.read_bytes(box_path).decode("utf-8", errors="replace")
+
+    def sha256(self, box_path: str) -> str:
+        """Hex digest of a file's content."""
+        return hashlib.sha256(self.read_bytes(box_path)).hexdigest()
 
     def exists(self, box_path: str) -> bool:
         """True for anything that can be reached, a dangling symlink excluded."""
@@ -308,7 +282,7 @@ class Host:
     ) -> Result:
         """Run a program **of this machine** (git, pip) that changes nothing. Its arguments are real
         paths (`path()`). On a live box this machine is the box."""
-        return _run(tuple(argv), argv[0], timeout, _clean_env(env), stdin, None)
+        return start(tuple(argv), argv[0], timeout, clean_env(env), stdin, None)
 
     def run_here(
         self,
@@ -320,7 +294,7 @@ class Host:
         on_line: Callable[[str], None] | None = None,
     ) -> Result:
         """Run a program **of this machine** that may change the box's files."""
-        return _run(tuple(argv), argv[0], timeout, _clean_env(env), stdin, on_line)
+        return start(tuple(argv), argv[0], timeout, clean_env(env), stdin, on_line)
 
     def pipe_here(self, argv: Sequence[str], data: bytes, *, timeout: float) -> bytes:
         """Feed bytes to a program of this machine that changes nothing, and return its bytes.
@@ -329,18 +303,7 @@ class Host:
             ToolMissing: there is no such program.
             CommandFailed: it ended badly or ran out of time.
         """
-        try:
-            done = subprocess.run(
-                list(argv), input=data, capture_output=True, timeout=timeout, env=_clean_env(None)
-            )
-        except FileNotFoundError:
-            raise ToolMissing(argv[0]) from None
-        except subprocess.TimeoutExpired:
-            raise CommandFailed(argv, "ran out of time", "") from None
-        if done.returncode != 0:
-            status = f"ended with status {done.returncode}"
-            raise CommandFailed(argv, status, done.stderr.decode(errors="replace"))
-        return done.stdout
+        return pipe(argv, data, timeout)
 
     def _run_box(
         self,
@@ -358,8 +321,8 @@ class Host:
         extra = dict(env or {})
         if self.kind is BoxKind.SIMULATED:
             extra["ISHOWTTS_BOX_ROOT"] = str(self.root)
-        return _run(
-            tuple(argv), str(self.path(program)), timeout, _clean_env(extra), stdin, on_line
+        return start(
+            tuple(argv), str(self.path(program)), timeout, clean_env(extra), stdin, on_line
         )
 
     # ---- changing files ----------------------------------------------------------------------
@@ -526,92 +489,3 @@ def _held(box_path: str, real: str) -> BoxLocked:
     except (ValueError, KeyError, TypeError):
         text = f"Another process holds {box_path}."
     return BoxLocked(text, "Wait for it to end and run again; nothing was changed.")
-
-
-def _clean_env(extra: Mapping[str, str] | None) -> dict[str, str]:
-    """A small, predictable environment: parsers must not meet a translated tool, and a service
-    manager's socket must not leak into children."""
-    keep = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "SSH_AUTH_SOCK", "VIRTUAL_ENV")
-    kept = {name: os.environ[name] for name in keep if name in os.environ}
-    passed = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(("PIP_", "HF_", "ISHOWTTS_", "GIT_", "SSL_", "LD_LIBRARY_PATH"))
-        or name.lower().endswith("_proxy")
-    }
-    default_path = ":".join(BOX_PATH)
-    return {"PATH": default_path, **kept, **passed, "LC_ALL": "C.UTF-8", **(extra or {})}
-
-
-def _run(
-    argv: tuple[str, ...],
-    executable: str,
-    timeout: float,
-    env: Mapping[str, str],
-    stdin: str,
-    on_line: Callable[[str], None] | None,
-) -> Result:
-    """Start, feed, collect. The process gets a group of its own, so that a time-out ends its
-    children as well."""
-    try:
-        process = subprocess.Popen(
-            [executable, *argv[1:]],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(env),
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-    except FileNotFoundError:
-        raise ToolMissing(argv[0]) from None
-    except PermissionError as error:
-        raise CommandFailed(argv, f"could not be started ({error.strerror})", "") from None
-    try:
-        if on_line is None:
-            out, err = process.communicate(stdin, timeout=timeout)
-        else:
-            out, err = _communicate_lines(process, stdin, timeout, on_line)
-    except subprocess.TimeoutExpired:
-        _kill_group(process)
-        out, err = process.communicate()
-        return Result(argv, None, out or "", err or "")
-    except BaseException:
-        _kill_group(process)
-        raise
-    return Result(argv, process.returncode, out, err)
-
-
-def _communicate_lines(
-    process: subprocess.Popen[str], stdin: str, timeout: float, on_line: Callable[[str], None]
-) -> tuple[str, str]:
-    collected: tuple[list[str], list[str]] = ([], [])
-    lock = threading.Lock()
-
-    def pump(stream: Iterator[str], lines: list[str]) -> None:
-        for line in stream:
-            lines.append(line)
-            with lock:
-                on_line(line.rstrip("\n"))
-
-    assert process.stdin and process.stdout and process.stderr
-    threads = [
-        threading.Thread(target=pump, args=(stream, lines), daemon=True)
-        for stream, lines in zip((process.stdout, process.stderr), collected, strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(stdin)
-        process.stdin.close()
-    process.wait(timeout=timeout)
-    for thread in threads:
-        thread.join()
-    return "".join(collected[0]), "".join(collected[1])
-
-
-def _kill_group(process: subprocess.Popen[str]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,134 @@
+"""`ishowtts-ops install` and `uninstall`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ishowtts_ops.cli import findings, render
+from ishowtts_ops.cli.box import Box, Json, takes_box
+from ishowtts_ops.doctor.run import examine, preflight
+from ishowtts_ops.errors import UsageError
+from ishowtts_ops.provision import install as provision
+from ishowtts_ops.steps import Change, Ledger, Step
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show diffs and commands; change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before changing the box.")]
+
+
+def steps_of(box: Box) -> list[Step]:
+    """Install's steps for this box and its settings."""
+    text, _ = box.settings_text
+    replace = box.config_file is not None
+    ledger = Ledger.open(box.host)
+    return provision.all_steps(box.settings, ledger, text, replace_config=replace)
+
+
+@takes_box
+def install(
+    box: Box,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="STEP", help="Only this step; repeatable.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> int:
+    """Provision the box: show the plan, apply it, warm the daemon, examine the result.
+
+    Steps, in order: config, engine, source, patch, weights, voices, power, units, daemon. Running
+    it again changes only what differs; a run that was interrupted is finished by the next one.
+    """
+    host, settings = box.host, box.settings
+    steps = provision.choose(steps_of(box), only or [])
+    blocking = [f for f in preflight(host.read_only(), settings) if f.bad]
+    if blocking:
+        if as_json:
+            render.envelope("install", {"blocked_by": blocking}, ok=False)
+        else:
+            render.note("Install cannot begin:", "bold")
+            findings.show(blocking)
+        return 1
+    changes = provision.plan(host.read_only(), steps)
+    if dry_run:
+        return _show_plan(changes, as_json=as_json)
+    if changes and not as_json:
+        render.note("Plan:", "bold")
+        render.plan(changes, details=False)
+    if changes and not yes and not render.confirm(f"Apply {len(changes)} changes?"):
+        raise UsageError(
+            "Nothing was changed.", "Answer y, or give --yes; --dry-run shows every detail."
+        )
+    made = provision.apply(host, steps, log=render.log, on_step=_announce) if changes else []
+    report = examine(host.read_only(), settings)
+    if as_json:
+        rows = [{"step": c.step, "summary": c.summary} for c in made]
+        render.envelope(
+            "install", {"changes": rows, "doctor": report.to_json()}, ok=report.exit_code == 0
+        )
+        return report.exit_code
+    render.note("")
+    if not made:
+        render.say("Nothing to do: the box is as it should be.")
+    else:
+        render.say(f"Installed: {len(made)} changes made.")
+    findings.summary(report)
+    return report.exit_code
+
+
+def _show_plan(changes: list[Change], *, as_json: bool) -> int:
+    if as_json:
+        rows = [
+            {
+                "step": c.step,
+                "summary": c.summary,
+                "preview": c.preview,
+                "needs_reboot": c.needs_reboot,
+            }
+            for c in changes
+        ]
+        render.envelope("install", {"plan": rows})
+    elif changes:
+        render.plan(changes, details=True)
+        render.say("Nothing was changed (--dry-run).")
+    else:
+        render.say("Nothing to do: the box is as it should be.")
+    return 0
+
+
+def _announce(index: int, count: int, step: Step, change: Change) -> None:
+    render.heading(f"[{index}/{count}] {step.title}: {change.summary}")
+
+
+@takes_box
+def uninstall(
+    box: Box,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also remove an edited configuration and daemon state.")
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int:
+    """Put the box back as install found it: files, units, submodule, clocks and power mode."""
+    host = box.host
+    undo = provision.uninstall_plan(host, Ledger.open(host))
+    if not undo:
+        render.say("Nothing to do: nothing was installed on this box.")
+        return 0
+    for item in undo:
+        render.say(f"~ {item.summary}")
+        if dry_run:
+            for line in item.lines:
+                render.say(f"    {line}")
+    if dry_run:
+        render.say("Nothing was changed (--dry-run).")
+        return 0
+    host.require_root("Uninstall")
+    if not yes and not render.confirm("Put the box back?"):
+        raise UsageError("Nothing was changed.", "Answer y, or give --yes.")
+    kept = provision.uninstall(host, purge=purge, log=render.log)
+    for path in kept:
+        render.say(f"Kept, because it is yours: {path} (--purge removes it)")
+    render.say("The box is as install found it.")
+    return 0

@@ -1,0 +1,146 @@
+"""The only printer. Results go to stdout, the log to stderr; `--json` prints one envelope.
+
+The envelope, version 1:
+    {"version": 1, "command": "doctor", "ok": true, "data": …, "error": null}
+    {"version": 1, "command": "doctor", "ok": false, "data": null,
+     "error": {"message": …, "hint": …, "problems": [{"where": …, "what": …}]}}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from ishowtts_ops.errors import ConfigError, OpsError
+from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.steps import Change
+
+ENVELOPE_VERSION = 1
+
+out = Console(highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: dataclasses by field, enums by value, Unknown by its reason."""
+    if isinstance(value, Unknown):
+        return {"unknown": value.reason}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, PurePath):
+        return str(value)
+    return value
+
+
+def envelope(command: str, data: Any, *, ok: bool = True) -> None:
+    """Print one result as JSON on stdout."""
+    body = {
+        "version": ENVELOPE_VERSION,
+        "command": command,
+        "ok": ok,
+        "data": plain(data),
+        "error": None,
+    }
+    print(json.dumps(body, ensure_ascii=False, indent=2))
+
+
+def failure(command: str, error: OpsError, *, as_json: bool) -> None:
+    """Print a failure: for people on stderr, as an envelope on stdout."""
+    if as_json:
+        problems = plain(error.problems) if isinstance(error, ConfigError) else []
+        body = {
+            "version": ENVELOPE_VERSION,
+            "command": command,
+            "ok": False,
+            "data": None,
+            "error": {"message": error.message, "hint": error.hint, "problems": problems},
+        }
+        print(json.dumps(body, ensure_ascii=False, indent=2))
+        return
+    err.print(Text("error: ", style="bold red") + Text(error.message))
+    if error.hint:
+        err.print(Text("  next: ", style="bold") + Text(error.hint))
+
+
+def log(line: str) -> None:
+    """One line of progress, on stderr."""
+    err.print(Text("  · " + line, style="dim"))
+
+
+def heading(text: str) -> None:
+    err.print()
+    err.print(Text(text, style="bold"))
+
+
+def say(text: str = "", style: str = "") -> None:
+    """A line of the result, on stdout."""
+    out.print(Text(text, style=style))
+
+
+def note(text: str, style: str = "") -> None:
+    """A line for a person on stderr."""
+    err.print(Text(text, style=style))
+
+
+def plan(changes: Sequence[Change], *, details: bool) -> None:
+    """The plan of an install: a line a step, and with `details` the diffs and commands."""
+    for change in changes:
+        marks = " (needs a reboot)" if change.needs_reboot else ""
+        out.print(
+            Text("~ ", style="bold yellow")
+            + Text(f"{change.step:<8} ", style="bold")
+            + Text(change.summary + marks)
+        )
+        if details:
+            _preview(change.preview)
+
+
+def _preview(lines: Iterable[str]) -> None:
+    text = "\n".join(lines)
+    if not text:
+        return
+    if out.is_terminal:
+        out.print(Syntax(text, "diff", background_color="default", word_wrap=True))
+        return
+    for line in text.splitlines():
+        print("    " + line)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table that survives a narrow terminal and a pipe."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        grid.add_column(column, overflow="fold")
+    for row in rows:
+        grid.add_row(*(escape(cell) for cell in row))
+    out.print(grid)
+
+
+def confirm(question: str) -> bool:
+    """Ask on the terminal; no terminal means no."""
+    if not sys.stdin.isatty():
+        return False
+    err.print(Text(question + " [y/N] ", style="bold"), end="")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def raw(text: str) -> None:
+    """Text for a program or a file, as it is."""
+    sys.stdout.write(text)

@@ -1,0 +1,126 @@
+"""The daemon runs what is installed, and is warm.
+
+systemd calls the unit active only after READY=1, which the daemon sends after its warm-up, so
+"active" and "warm" are one thing. What it was started with is recorded as a fingerprint; when any
+of it changes, the daemon is restarted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from dataclasses import dataclass
+
+from ishowtts_ops import __version__
+from ishowtts_ops.config import CONFIG_PATH, MANIFEST_PATH, STATE_DIR, Settings
+from ishowtts_ops.errors import OpsError
+from ishowtts_ops.host import Host, Result
+from ishowtts_ops.provision.patch_state import STATE_PATH as PATCH_STATE_PATH
+from ishowtts_ops.provision.units import DAEMON, UNIT_DIR, is_active
+from ishowtts_ops.steps import Change, Ledger, Progress, Recorder
+
+STARTED_PATH = f"{STATE_DIR}/daemon.json"
+START_TIMEOUT_S = 900.0
+_POLL_S = 0.4
+
+_INPUTS = (f"{UNIT_DIR}/{DAEMON}", CONFIG_PATH, MANIFEST_PATH, PATCH_STATE_PATH)
+
+
+def fingerprint(host: Host) -> str:
+    """A hash of everything a running daemon depends on."""
+    digest = hashlib.sha256(__version__.encode())
+    for box_path in _INPUTS:
+        content = host.read_bytes(box_path) if host.is_file(box_path) else b""
+        digest.update(f"\0{box_path}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def started_with(host: Host) -> str | None:
+    """The fingerprint the running daemon was started with, as install recorded it."""
+    if not host.is_file(STARTED_PATH):
+        return None
+    try:
+        value = json.loads(host.read_text(STARTED_PATH))["fingerprint"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return str(value)
+
+
+@dataclass(frozen=True)
+class DaemonStep:
+    """The unit is active and was started with what is installed now."""
+
+    settings: Settings
+    ledger: Ledger
+    name: str = "daemon"
+    title: str = "the inference daemon, warm"
+
+    def diff(self, host: Host) -> Change | None:
+        running = is_active(host, DAEMON)
+        if running and started_with(host) == fingerprint(host):
+            return None
+        return self.restart(host, "start the daemon" if not running else "restart the daemon")
+
+    def restart(self, host: Host, why: str) -> Change:
+        """The change that (re)starts the daemon, whether or not it differs now."""
+        return Change(
+            self.name,
+            f"{why} and wait until it is warm",
+            (f"$ systemctl restart {DAEMON}",),
+            lambda log: self._apply(host, log),
+        )
+
+    def _apply(self, host: Host, log: Progress) -> None:
+        wanted = fingerprint(host)
+        host.run(["systemctl", "reset-failed", DAEMON])
+        restart(host, log)
+        # After, not before: if we are killed in between, the next run restarts once too often
+        # rather than leaving the old daemon running under the new name.
+        Recorder(host, self.ledger).write(STARTED_PATH, json.dumps({"fingerprint": wanted}) + "\n")
+
+
+def restart(host: Host, log: Progress) -> None:
+    """Restart the daemon's unit; its own STATUS= lines are the progress shown.
+
+    Raises:
+        OpsError: it did not become active; the message ends with what it logged last.
+    """
+    results: list[Result] = []
+
+    def work() -> None:
+        results.append(host.run(["systemctl", "restart", DAEMON], timeout=START_TIMEOUT_S))
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    told = ""
+    while worker.is_alive():
+        worker.join(_POLL_S)
+        status = _status_text(host)
+        if status and status != told:
+            log(status)
+            told = status
+    deadline = time.monotonic() + 5
+    # Between a failed start and systemd's own next try the unit is briefly neither.
+    while not is_active(host, DAEMON):
+        if time.monotonic() > deadline or (results and not results[0].ok):
+            raise OpsError(
+                "The daemon did not start."
+                + _last_lines(host)
+                + (f"\n{results[0].output.strip()}" if results else ""),
+                f"Mend what its log says and run install again; all of it: journalctl -u {DAEMON}",
+            )
+        time.sleep(_POLL_S)
+
+
+def _status_text(host: Host) -> str:
+    shown = host.query(["systemctl", "show", "-p", "StatusText", DAEMON]).stdout
+    return shown.partition("=")[2].strip()
+
+
+def _last_lines(host: Host) -> str:
+    if host.which("journalctl") is None:
+        return ""
+    lines = host.query(["journalctl", "-u", DAEMON, "-n", "15", "-o", "cat", "--no-pager"]).stdout
+    return f" Its last lines:\n{lines.rstrip()}" if lines.strip() else ""

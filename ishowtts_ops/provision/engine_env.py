@@ -1,0 +1,114 @@
+"""The engine's Python environment: every module the F5 engine imports, torch from the right place.
+
+A Jetson's torch comes from the index built for its JetPack, named by the owner as
+`engine.torch_index`. The general index is never used for torch there: its wheels may be built
+without CUDA, replace the Jetson one silently, and speak at a twentieth of the speed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ishowtts_ops.config import Settings
+from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.python_env import NoInterpreter, PythonEnv, read_python_env
+from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.host import Host
+from ishowtts_ops.steps import Change, Ledger, Progress, command_line
+
+TORCH = "2.11.0"
+"""The release the series is measured with; on a Jetson its index decides."""
+
+PIP_TIMEOUT_S = 3600.0
+
+_TORCH_MODULES = ("torch", "torchaudio")
+_DISTRIBUTIONS = {"x_transformers": "x-transformers>=1.31.14", "vocos": "vocos>=0.1.0"}
+"""Where a module's distribution has another name or needs a lowest version."""
+
+
+@dataclass(frozen=True)
+class EngineStep:
+    """`engine.python` can import everything the engine needs."""
+
+    settings: Settings
+    ledger: Ledger
+    name: str = "engine"
+    title: str = "the engine's Python environment"
+
+    def diff(self, host: Host) -> Change | None:
+        if self.settings.engine.kind != "f5":
+            return None
+        env = self._environment(host)
+        commands = self._commands(host, env)
+        if not commands:
+            return None
+        return Change(
+            self.name,
+            f"install {', '.join(self._wrong(host, env))} into {self.settings.engine.python}",
+            tuple(command_line(argv) for argv in commands),
+            lambda log: self._apply(host, commands, env, log),
+        )
+
+    def _environment(self, host: Host) -> PythonEnv:
+        python = self.settings.engine.python
+        env = read_python_env(host, python)
+        if isinstance(env, NoInterpreter):
+            raise OpsError(
+                f"The engine's interpreter {python} is not on the box.",
+                "Run `sudo ./install.sh`, which makes it, or name another as engine.python.",
+            )
+        if isinstance(env, Unknown):
+            raise OpsError(
+                f"The engine's interpreter could not be asked: {env.reason}.",
+                f"Try `{python} -c 'import torch'` and mend what it says.",
+            )
+        return env
+
+    def _wrong(self, host: Host, env: PythonEnv) -> list[str]:
+        wrong = list(env.missing)
+        if _is_real_jetson(host) and env.cpu_only:
+            wrong += [name for name in _TORCH_MODULES if name not in wrong]
+        return wrong
+
+    def _commands(self, host: Host, env: PythonEnv) -> list[tuple[str, ...]]:
+        wrong = self._wrong(host, env)
+        pip = (env.executable, "-m", "pip", "install", "--no-input", "--progress-bar", "off")
+        commands: list[tuple[str, ...]] = []
+        torch = [name for name in wrong if name in _TORCH_MODULES]
+        if torch:
+            commands.append((*pip, *self._torch_arguments(host, env)))
+        others = [_DISTRIBUTIONS.get(name, name) for name in wrong if name not in _TORCH_MODULES]
+        if others:
+            if _is_real_jetson(host) and env.python < (3, 12):
+                others.append("numpy<2")  # JetPack 6's torch wheels are built against numpy 1
+            commands.append((*pip, *others))
+        return commands
+
+    def _torch_arguments(self, host: Host, env: PythonEnv) -> tuple[str, ...]:
+        index = self.settings.engine.torch_index
+        if index is not None:
+            again = ("--force-reinstall",) if env.cpu_only else ()
+            return ("--index-url", index, *again, *_TORCH_MODULES)
+        if _is_real_jetson(host):
+            raise OpsError(
+                "The engine needs torch built for this Jetson, and where to get it is not said.",
+                "Set engine.torch_index to the address of the Jetson AI Lab package index for"
+                " your JetPack (its jp6/cu126 on JetPack 6), or engine.python to an environment"
+                " that has it.",
+            )
+        return tuple(f"{name}=={TORCH}" for name in _TORCH_MODULES)
+
+    def _apply(
+        self, host: Host, commands: list[tuple[str, ...]], env: PythonEnv, log: Progress
+    ) -> None:
+        added = [name for name in self._wrong(host, env) if not env.package(name).installed]
+        self.ledger.note("engine-packages", {"python": env.executable, "added": added})
+        for argv in commands:
+            log(" ".join(argv[3:]))
+            host.run(argv, timeout=PIP_TIMEOUT_S, on_line=log).check(
+                "Run install again: pip keeps what it has fetched."
+            )
+
+
+def _is_real_jetson(host: Host) -> bool:
+    return host.exists("/etc/nv_tegra_release") and not host.simulated

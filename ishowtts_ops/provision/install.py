@@ -1,0 +1,217 @@
+"""Install and uninstall: the order of the steps, the plan, its application, its undoing.
+
+    settings → steps → plan (every step's diff, nothing changed) → lock → each step: diff, apply,
+    diff again
+
+A step whose second diff is not empty did not do what it said, and install stops there. A run that
+is killed anywhere is finished by the next one, because every step starts from what is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ishowtts_ops.config import CACHE_DIR, CONFIG_PATH, RUN_DIR, STATE_DIR, Settings
+from ishowtts_ops.errors import OpsError, UsageError
+from ishowtts_ops.host import BoxKind, Host
+from ishowtts_ops.provision import patch, power, units
+from ishowtts_ops.provision.daemon import DaemonStep
+from ishowtts_ops.provision.engine_env import EngineStep
+from ishowtts_ops.provision.f5_source import SourceStep
+from ishowtts_ops.provision.own_config import ConfigStep
+from ishowtts_ops.provision.patch import PatchStep
+from ishowtts_ops.provision.power import PowerStep
+from ishowtts_ops.provision.units import UnitsStep
+from ishowtts_ops.provision.voices import VoicesStep
+from ishowtts_ops.provision.weights import WeightsStep
+from ishowtts_ops.steps import Change, Ledger, Progress, Step
+
+LOCK_PATH = f"{RUN_DIR}/install.lock"
+
+_DAEMON_STATE = "/var/lib/private/ishowtts-tts"
+_DAEMON_FOLDERS = (
+    "/var/lib/ishowtts-tts",
+    _DAEMON_STATE,
+    "/var/cache/ishowtts-tts",
+    "/var/cache/private/ishowtts-tts",
+)
+"""What systemd makes for the daemon's StateDirectory= and CacheDirectory= under DynamicUser=."""
+
+
+def all_steps(
+    settings: Settings, ledger: Ledger, config_text: str, *, replace_config: bool
+) -> list[Step]:
+    """Every step, in order."""
+    return [
+        ConfigStep(config_text, ledger, replace_config),
+        EngineStep(settings, ledger),
+        SourceStep(settings, ledger),
+        PatchStep(settings, ledger),
+        WeightsStep(settings, ledger),
+        VoicesStep(settings, ledger),
+        PowerStep(settings, ledger),
+        UnitsStep(settings, ledger),
+        DaemonStep(settings, ledger),
+    ]
+
+
+def choose(steps: Sequence[Step], only: Sequence[str]) -> list[Step]:
+    """The named steps, in install's order; all of them when none is named.
+
+    Raises:
+        UsageError: a name is no step's.
+    """
+    names = [step.name for step in steps]
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise UsageError(
+            f"There is no step {', '.join(map(repr, unknown))}.", f"Steps: {', '.join(names)}."
+        )
+    return [step for step in steps if not only or step.name in only]
+
+
+def plan(host: Host, steps: Sequence[Step]) -> list[Change]:
+    """What the steps would change, in order. Changes nothing.
+
+    A daemon that needs nothing by itself is still restarted when what it runs changes.
+    """
+    changes: list[Change] = []
+    for step in steps:
+        change = step.diff(host)
+        if change is None and isinstance(step, DaemonStep) and _feeds_daemon(changes):
+            change = step.restart(host, "restart the daemon with the above")
+        if change is not None:
+            changes.append(change)
+    return changes
+
+
+def _feeds_daemon(changes: Sequence[Change]) -> bool:
+    feeding = {"config", "engine", "source", "patch", "weights", "voices", "units"}
+    return any(change.step in feeding for change in changes)
+
+
+def apply(
+    host: Host,
+    steps: Sequence[Step],
+    *,
+    log: Progress,
+    on_step: Callable[[int, int, Step, Change], None],
+    doing: str = "ishowtts-ops install",
+) -> list[Change]:
+    """Apply every step that differs, under the box's lock.
+
+    Args:
+        on_step: told (index, count, step, change) before each change.
+
+    Returns:
+        the changes that were made.
+
+    Raises:
+        BoxLocked: somebody else is at work.
+        OpsError: a step failed, or did not do what it said.
+    """
+    if host.kind is BoxKind.OFFLINE:
+        raise OpsError(
+            f"{host.root} is a root file system that is not running, and install cannot yet"
+            " finish such a box.",
+            "Run install on the box itself.",
+        )
+    made: list[Change] = []
+    with host.lock(LOCK_PATH, doing):
+        for index, step in enumerate(steps, 1):
+            change = step.diff(host)
+            if change is None:
+                continue
+            if change.needs_root:
+                host.require_root(f"The step `{step.name}` ({change.summary})")
+            on_step(index, len(steps), step, change)
+            change.apply(log)
+            rest = step.diff(host)
+            # A staged power mode is what `apply` could do; only a reboot does the rest.
+            if rest is not None and not rest.needs_reboot:
+                raise OpsError(
+                    f"The step `{step.name}` was applied and still wants: {rest.summary}.",
+                    "This is a bug; please report it with the output of `ishowtts-ops doctor`.",
+                )
+            made.append(change)
+    return made
+
+
+@dataclass(frozen=True)
+class Undo:
+    """What uninstall does, for its plan."""
+
+    summary: str
+    lines: tuple[str, ...]
+
+
+def uninstall_plan(host: Host, ledger: Ledger) -> list[Undo]:
+    """What was recorded and will be put back; empty when nothing was installed."""
+    if ledger.empty:
+        return []
+    here = [name for name in units.UNITS if host.lexists(f"{units.UNIT_DIR}/{name}")]
+    undo = []
+    if here:
+        undo.append(Undo("stop and disable the units", tuple(here)))
+    made = [path for path, was in ledger.files.items() if was["kind"] == "absent"]
+    back = [path for path, was in ledger.files.items() if was["kind"] != "absent"]
+    if back:
+        undo.append(Undo(f"put back {len(back)} files as they were", tuple(back)))
+    if made:
+        undo.append(Undo(f"remove {len(made)} files and links", tuple(made)))
+    if "power" in ledger.notes:
+        undo.append(Undo("put power mode and clocks back as they were", ()))
+    return undo
+
+
+def uninstall(host: Host, *, purge: bool, log: Progress) -> list[str]:
+    """Put the box back as the ledger says it was.
+
+    Args:
+        purge: also remove what the owner made since: an edited configuration, the daemon's state.
+
+    Returns:
+        paths that were kept because they are the owner's.
+    """
+    kept: list[str] = []
+    with host.lock(LOCK_PATH, "ishowtts-ops uninstall"):
+        ledger = Ledger.open(host)
+        if ledger.empty:
+            return []
+        units.remove_units(host, log)
+        log("taking the patch series out of the F5-TTS sources")
+        patch.undo_all(host, ledger, log)
+        if "power" in ledger.notes:
+            power.restore(host, ledger, log)
+        kept += _keep_config(host, ledger, purge)
+        log(f"putting back {len(ledger.files)} paths")
+        ledger.restore_files(keep=lambda path: path in kept or path.startswith(f"{STATE_DIR}/"))
+        host.run(["systemctl", "daemon-reload"], timeout=60)
+        kept += _remove_daemon_folders(host, purge)
+        # The ledger goes last: until then a killed uninstall can be run again.
+        host.rmtree(CACHE_DIR)
+        host.rmtree(STATE_DIR)
+        for folder in sorted(ledger.folders, key=lambda f: -f.count("/")):
+            host.rmdir(folder)
+    host.rmtree(RUN_DIR)
+    return kept
+
+
+def _keep_config(host: Host, ledger: Ledger, purge: bool) -> list[str]:
+    """The owner's edits to the configuration are not ours to delete."""
+    written = ledger.notes.get("config-sha256")
+    if purge or CONFIG_PATH not in ledger.files or not host.is_file(CONFIG_PATH):
+        return []
+    return [] if written in (None, host.sha256(CONFIG_PATH)) else [CONFIG_PATH]
+
+
+def _remove_daemon_folders(host: Host, purge: bool) -> list[str]:
+    if not purge and host.listdir(_DAEMON_STATE):
+        return [_DAEMON_STATE]
+    for folder in _DAEMON_FOLDERS:
+        if host.is_symlink(folder):
+            host.remove(folder)
+        else:
+            host.rmtree(folder)
+    return []

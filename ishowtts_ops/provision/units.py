@@ -1,0 +1,182 @@
+"""The systemd units: rendered from `units/`, installed, enabled.
+
+To add a unit, put its template into `units/` and its name into `UNITS`. A template's `@name@` is
+replaced from `_values`; a name that is not there is an error, never an empty string.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ishowtts_ops.config import PREFIX, STATE_DIR, Settings
+from ishowtts_ops.errors import OpsError
+from ishowtts_ops.host import Host
+from ishowtts_ops.resources import resource
+from ishowtts_ops.steps import Change, Ledger, Progress, Recorder, command_line, file_diff
+
+UNIT_DIR = "/etc/systemd/system"
+PROGRAM = f"{PREFIX}/venv/bin/ishowtts-ops"
+
+CLOCKS = "ishowtts-clocks.service"
+GUARD = "ishowtts-guard.service"
+GUARD_TIMER = "ishowtts-guard.timer"
+DAEMON = "ishowtts-tts.service"
+UNITS = (CLOCKS, GUARD, GUARD_TIMER, DAEMON)
+
+GPU_GROUPS = ("video", "render")
+"""Groups that own the GPU's device nodes on L4T. systemd refuses a unit that names a group the box
+does not have, so only those found in /etc/group are rendered."""
+
+_STOP_MARGIN_S = 15
+
+
+def wanted_units(settings: Settings) -> tuple[str, ...]:
+    """Names of the units these settings ask for."""
+    if settings.power.lock_clocks or settings.power.mode != "leave":
+        return UNITS
+    return (DAEMON,)
+
+
+def rendered(host: Host, settings: Settings) -> dict[str, str]:
+    """Box path → text of every unit as it should be installed."""
+    values = _values(host, settings)
+    return {
+        f"{UNIT_DIR}/{name}": _render(resource("units").joinpath(name).read_text(), values, name)
+        for name in wanted_units(settings)
+    }
+
+
+def install_links(name: str, text: str) -> dict[str, str]:
+    """The symlinks `systemctl enable` makes for a unit: box path → target, read off [Install]."""
+    wanted_by = re.findall(r"^WantedBy=(.*)$", text, re.MULTILINE)
+    targets = [target for line in wanted_by for target in line.split()]
+    return {f"{UNIT_DIR}/{target}.wants/{name}": f"{UNIT_DIR}/{name}" for target in targets}
+
+
+def _values(host: Host, settings: Settings) -> dict[str, str]:
+    present = _groups(host)
+    groups = [group for group in GPU_GROUPS if group in present]
+    return {
+        "program": PROGRAM,
+        "state_dir": STATE_DIR,
+        "guard_seconds": str(settings.power.guard_seconds),
+        "watchdog_seconds": str(settings.daemon.watchdog_seconds),
+        "stop_seconds": str(settings.daemon.drain_seconds + _STOP_MARGIN_S),
+        "groups": f"SupplementaryGroups={' '.join(groups)}" if groups else "# no GPU groups here",
+    }
+
+
+def _groups(host: Host) -> frozenset[str]:
+    if not host.is_file("/etc/group"):
+        return frozenset()
+    lines = host.read_text("/etc/group").splitlines()
+    return frozenset(line.split(":", 1)[0] for line in lines)
+
+
+def _render(template: str, values: dict[str, str], name: str) -> str:
+    def replace(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise OpsError(f"The template of {name} uses @{match[1]}@, which has no value.")
+        return values[match[1]]
+
+    return re.sub(r"@([a-z_]+)@", replace, template)
+
+
+@dataclass(frozen=True)
+class UnitsStep:
+    """Unit files as rendered, known to systemd, enabled; stale ones of ours are gone."""
+
+    settings: Settings
+    ledger: Ledger
+    name: str = "units"
+    title: str = "systemd units: clock lock, guard timer, daemon"
+
+    def diff(self, host: Host) -> Change | None:
+        wanted = rendered(host, self.settings)
+        texts = {path: text for path, text in wanted.items() if file_diff(host, path, text)}
+        links = {
+            link: target
+            for path, text in wanted.items()
+            for link, target in install_links(path.rsplit("/", 1)[1], text).items()
+            if not host.is_symlink(link)
+        }
+        stale = [
+            name
+            for name in UNITS
+            if f"{UNIT_DIR}/{name}" not in wanted and host.lexists(f"{UNIT_DIR}/{name}")
+        ]
+        timers = [
+            name
+            for name in wanted_units(self.settings)
+            if name.endswith(".timer") and not is_active(host, name)
+        ]
+        if not (texts or links or stale or timers):
+            return None
+        enable = sorted({link.rsplit("/", 1)[1] for link in links})
+        preview = [line for path in texts for line in file_diff(host, path, texts[path])]
+        preview += [command_line(argv) for argv in _commands(stale, bool(texts), enable, timers)]
+        done = [f"{len(texts)} written"] if texts else []
+        done += [f"{len(enable)} enabled"] if enable else []
+        done += [f"{len(stale)} removed"] if stale else []
+        done += [f"{', '.join(timers)} started"] if timers else []
+        return Change(
+            self.name,
+            "units: " + ", ".join(done),
+            tuple(preview),
+            lambda log: self._apply(host, texts, links, stale, timers, log),
+        )
+
+    def _apply(
+        self,
+        host: Host,
+        texts: dict[str, str],
+        links: dict[str, str],
+        stale: list[str],
+        timers: list[str],
+        log: Progress,
+    ) -> None:
+        record = Recorder(host, self.ledger)
+        for path, text in texts.items():
+            log(f"writing {path}")
+            record.write(path, text)
+        for link in links:
+            self.ledger.remember(link)
+        for name in stale:
+            self.ledger.remember(f"{UNIT_DIR}/{name}")
+        enable = sorted({link.rsplit("/", 1)[1] for link in links})
+        for argv in _commands(stale, bool(texts), enable, timers):
+            log(" ".join(argv))
+            host.run(argv, timeout=60).check("`systemctl status` of the unit says more.")
+        for name in stale:
+            host.remove(f"{UNIT_DIR}/{name}")
+
+
+def is_active(host: Host, unit: str) -> bool:
+    """Does systemd call the unit active?"""
+    return host.query(["systemctl", "is-active", unit]).stdout.strip() == "active"
+
+
+def remove_units(host: Host, log: Progress) -> None:
+    """Stop and disable whatever of ours is installed; the files go when the ledger is undone."""
+    here = [name for name in UNITS if host.lexists(f"{UNIT_DIR}/{name}")]
+    # The daemon first: while the others go, nothing may pull it back in.
+    for name in reversed(here):
+        log(f"stopping {name}")
+        host.run(["systemctl", "disable", "--now", name], timeout=120)
+        host.run(["systemctl", "reset-failed", name], timeout=20)
+
+
+def _commands(
+    stale: list[str], reload: bool, enable: list[str], timers: list[str]
+) -> list[tuple[str, ...]]:
+    commands: list[tuple[str, ...]] = []
+    if stale:
+        commands.append(("systemctl", "disable", "--now", *stale))
+    if reload or stale:
+        commands.append(("systemctl", "daemon-reload"))
+    if enable:
+        commands.append(("systemctl", "enable", *enable))
+    if timers:
+        commands.append(("systemctl", "start", *timers))
+    return commands

@@ -1,0 +1,137 @@
+"""The daemon's manifest: which sources, weights and voices it uses, every path checked.
+
+Voices come from the settings and from iShowTTS's configuration; a voice of the settings wins over
+one of the same id. Where there is none, the example recording that comes with F5-TTS's sources is
+the voice `default`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import soundfile
+
+from ishowtts_ops.config import MANIFEST_PATH, Manifest, Problem, Settings, VoiceEntry
+from ishowtts_ops.errors import ConfigError
+from ishowtts_ops.host import Host
+from ishowtts_ops.provision import weights
+from ishowtts_ops.provision.f5_source import locate
+from ishowtts_ops.provision.ishowtts import read_ishowtts
+from ishowtts_ops.steps import Change, Ledger, Recorder, file_diff
+
+MIN_REFERENCE_S = 1.0
+MAX_REFERENCE_S = 30.0
+"""F5-TTS itself cuts a reference to 12 s; far longer ones are recordings given by mistake."""
+
+RANDOM_ARCH = {
+    "dim": 128,
+    "depth": 2,
+    "heads": 2,
+    "ff_mult": 2,
+    "text_dim": 64,
+    "conv_layers": 2,
+}
+"""The small network of `f5.weights: random`: the whole real path at a thousandth of the work."""
+
+RANDOM_SEED = 7
+
+_EXAMPLE_AUDIO = "f5_tts/infer/examples/basic/basic_ref_en.wav"
+_EXAMPLE_TEXT = "Some call me nature, others call me mother nature."
+"""The example of F5-TTS's own package and its transcript, as its basic.toml has it."""
+
+
+def manifest(host: Host, settings: Settings) -> Manifest:
+    """What the daemon is to be told. Pure: reads, never writes.
+
+    Raises:
+        ConfigError: every voice that cannot be used, each with its reason.
+        OpsError: as `weights.resolve`.
+    """
+    theirs = read_ishowtts(host, settings)
+    found = weights.resolve(host, settings) if settings.engine.kind == "f5" else None
+    source = f"{locate(host, settings).path}/src" if settings.engine.kind == "f5" else None
+    voices = {voice.id: voice for voice in (theirs.voices if theirs else ())}
+    voices.update({voice.id: voice for voice in settings.voices})
+    if not voices and source is not None:
+        example = f"{source}/{_EXAMPLE_AUDIO}"
+        voices["default"] = VoiceEntry(
+            id="default", audio=example, text=_EXAMPLE_TEXT, language="en"
+        )
+    default = settings.default_voice or (theirs.default_voice if theirs else None)
+    problems = _problems(host, voices, pending=source)
+    if default is None and voices:
+        default = next(iter(voices))
+    elif default is not None and voices and default not in voices:
+        problems.append(Problem("default_voice", f"there is no voice {default!r}"))
+    if problems:
+        raise ConfigError("The configuration of voices", problems)
+    random = settings.f5.weights == "random"
+    named = settings.f5.model or (theirs.model if theirs else None) or weights.DEFAULT_MODEL
+    return Manifest(
+        source=source,
+        model=dict(RANDOM_ARCH) if random else named,
+        ckpt_file=found.ckpt_file if found else None,
+        vocab_file=settings.f5.vocab_file or (theirs.vocab_file if theirs else None),
+        vocoder_path=found.vocoder_path if found else None,
+        random_seed=RANDOM_SEED if random else None,
+        nfe=settings.f5.nfe,
+        cfg_strength=settings.f5.cfg_strength,
+        device=settings.f5.device,
+        voices=tuple(voices.values()),
+        default_voice=default,
+    )
+
+
+def _problems(host: Host, voices: dict[str, VoiceEntry], pending: str | None) -> list[Problem]:
+    problems = []
+    for voice in voices.values():
+        if pending and voice.audio.startswith(pending + "/") and not host.exists(pending):
+            continue  # comes with sources that are yet to be fetched
+        what = _audio_problem(host, voice.audio)
+        if what:
+            problems.append(Problem(f"voices.{voice.id}.audio", what))
+    return problems
+
+
+def _audio_problem(host: Host, box_path: str) -> str:
+    if not host.is_file(box_path):
+        return f"{box_path} is not on the box"
+    try:
+        info = soundfile.info(str(host.path(box_path)))
+    except (soundfile.SoundFileError, OSError):
+        return f"{box_path} is no recording that can be read (wav, flac, ogg and mp3 can)"
+    if info.duration < MIN_REFERENCE_S:
+        return f"{box_path} is {info.duration:.1f} s long; 3 to 12 s of clean speech work well"
+    if info.duration > MAX_REFERENCE_S:
+        return f"{box_path} is {info.duration:.0f} s long; 3 to 12 s of clean speech work well"
+    return ""
+
+
+def render(wanted: Manifest) -> str:
+    """The manifest as the text of its file."""
+    return json.dumps(wanted.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class VoicesStep:
+    """The manifest on the box is what settings, sources and voices say."""
+
+    settings: Settings
+    ledger: Ledger
+    name: str = "voices"
+    title: str = "voices and the engine's manifest"
+
+    def diff(self, host: Host) -> Change | None:
+        wanted = manifest(host, self.settings)
+        text = render(wanted)
+        preview = file_diff(host, MANIFEST_PATH, text)
+        if not preview:
+            return None
+        names = ", ".join(voice.id for voice in wanted.voices) or "the engine's own"
+        return Change(
+            self.name,
+            f"write the engine's manifest (voices: {names})",
+            tuple(preview),
+            lambda _: Recorder(host, self.ledger).write(MANIFEST_PATH, text),
+        )
