@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ishowtts_ops import config
+from ishowtts_ops.errors import ConfigError, Problem
 from ishowtts_ops.host import Host
 from ishowtts_ops.resources import resource
 
@@ -65,10 +66,10 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        problem = config.Problem("", "there is no such file")
+        problem = Problem("", "there is no such file")
     except (OSError, UnicodeDecodeError) as error:
-        problem = config.Problem("", f"it cannot be read: {error}")
-    raise config.ConfigError(str(path), [problem])
+        problem = Problem("", f"it cannot be read: {error}")
+    raise ConfigError(str(path), [problem])
 
 
 def takes_box(function: Callable[..., int]) -> Callable[..., None]:

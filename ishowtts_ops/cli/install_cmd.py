@@ -42,7 +42,7 @@ def install(
     """
     host, settings = box.host, box.settings
     steps = provision.choose(steps_of(box), only or [])
-    blocking = [f for f in preflight(host.read_only(), settings) if f.bad]
+    blocking = preflight(host, settings, changes_follow=not dry_run).errors
     if blocking:
         if as_json:
             render.envelope("install", {"blocked_by": blocking}, ok=False)
@@ -60,7 +60,7 @@ def install(
         raise UsageError(
             "Nothing was changed.", "Answer y, or give --yes; --dry-run shows every detail."
         )
-    made = provision.apply(host, steps, log=render.log, on_step=_announce) if changes else []
+    made = provision.apply(host, steps, log=render.log, on_step=announce) if changes else []
     report = examine(host.read_only(), settings)
     if as_json:
         rows = [{"step": c.step, "summary": c.summary} for c in made]
@@ -97,7 +97,7 @@ def _show_plan(changes: list[Change], *, as_json: bool) -> int:
     return 0
 
 
-def _announce(index: int, count: int, step: Step, change: Change) -> None:
+def announce(index: int, count: int, step: Step, change: Change) -> None:
     render.heading(f"[{index}/{count}] {step.title}: {change.summary}")
 
 
@@ -127,8 +127,13 @@ def uninstall(
     host.require_root("Uninstall")
     if not yes and not render.confirm("Put the box back?"):
         raise UsageError("Nothing was changed.", "Answer y, or give --yes.")
-    kept = provision.uninstall(host, purge=purge, log=render.log)
-    for path in kept:
+    done = provision.uninstall(host, purge=purge, log=render.log)
+    for path in done.kept:
         render.say(f"Kept, because it is yours: {path} (--purge removes it)")
-    render.say("The box is as install found it.")
-    return 0
+    for problem in done.problems:
+        render.say(f"Not put back: {problem}", "yellow")
+    if done.reboot_needed:
+        render.say("The power mode of before is staged; it comes with the next reboot.")
+    if not done.problems:
+        render.say("The box is as install found it.")
+    return 1 if done.problems else 0

@@ -2,6 +2,107 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from ishowtts_ops.cli import render
+from ishowtts_ops.cli.box import Box, Json, takes_box
+from ishowtts_ops.provision import guard as guarding
+from ishowtts_ops.provision import power, power_status, power_undo
+from ishowtts_ops.provision.power import LockReport
+from ishowtts_ops.steps import Ledger
+
 app = typer.Typer(help="Power mode and clock lock.", no_args_is_help=True)
+
+Mode = Annotated[
+    str | None,
+    typer.Option("--mode", help="max, leave, or a mode's name, instead of the configured policy."),
+]
+
+
+@app.command("status")
+@takes_box
+def status(box: Box, as_json: Json = False) -> int:
+    """Show mode, clocks, fan and who else wants control, read from sysfs.
+
+    Exit 1 when mode or lock are not as configured. The memory clock (EMC) needs root to read.
+    """
+    found = power_status.status(box.host.read_only(), box.settings)
+    if as_json:
+        render.envelope("power status", found, ok=found.ok)
+        return 0 if found.ok else 1
+    render.pairs(found.lines())
+    return 0 if found.ok else 1
+
+
+@app.command("lock")
+@takes_box
+def lock(
+    box: Box,
+    mode: Mode = None,
+    boot: Annotated[
+        bool, typer.Option("--boot", help="As the boot unit calls it: wait longer for the GPU.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Set the power mode, lock the clocks, read both back.
+
+    What was there first is saved; `power restore` puts it back. A mode that needs a reboot is
+    staged; nothing is ever rebooted from here.
+    """
+    policy = box.settings.power
+    if mode is not None:
+        policy = policy.model_copy(update={"mode": mode})
+    host = box.host
+    host.require_root("Locking the clocks")
+    power_undo.record_before(host, Ledger.open(host))
+    wait = power.WAIT_S if boot else power.WAIT_S / 3
+    report = power.lock(host, policy, log=render.log, wait_s=wait)
+    if as_json:
+        render.envelope("power lock", report, ok=report.ok)
+    else:
+        _show(report)
+    return 0 if report.ok else 1
+
+
+def _show(report: LockReport) -> None:
+    render.say(power.describe(report.after.clocks))
+    if report.reboot_needed:
+        render.say(f"{report.wanted} is staged and needs one reboot: sudo systemctl reboot")
+    for problem in report.problems:
+        render.say(problem, "red")
+
+
+@app.command("restore")
+@takes_box
+def restore(box: Box) -> int:
+    """Put mode and clocks back as they were before the first lock."""
+    host = box.host
+    ledger = Ledger.open(host)
+    if power_undo.NOTE not in ledger.notes:
+        render.say("Nothing to do: mode and clocks were never changed from here.")
+        return 0
+    report = power_undo.restore(host, ledger, render.log)
+    for problem in report.problems:
+        render.say(problem, "red")
+    if report.reboot_needed:
+        render.say("The mode of before is staged and needs one reboot: sudo systemctl reboot")
+    if report.ok:
+        del ledger.notes[power_undo.NOTE]
+        ledger.save()
+    return 0 if report.ok else 1
+
+
+@app.command("guard")
+@takes_box
+def guard(box: Box, as_json: Json = False) -> int:
+    """Look at the lock and restore it when it is lost (what ishowtts-guard.timer runs)."""
+    report = guarding.check_and_restore(box.host, box.settings, render.log)
+    if as_json:
+        render.envelope("power guard", report, ok=report.ok)
+    else:
+        render.say(f"Clock lock: {report.state.value}.")
+        for remark in report.seen:
+            render.say(remark)
+    return 0 if report.ok else 1

@@ -81,22 +81,22 @@ def failure(command: str, error: OpsError, *, as_json: bool) -> None:
 
 def log(line: str) -> None:
     """One line of progress, on stderr."""
-    err.print(Text("  · " + line, style="dim"))
+    err.print(Text("  · " + line, style="dim"), soft_wrap=True)
 
 
 def heading(text: str) -> None:
     err.print()
-    err.print(Text(text, style="bold"))
+    err.print(Text(text, style="bold"), soft_wrap=True)
 
 
 def say(text: str = "", style: str = "") -> None:
     """A line of the result, on stdout."""
-    out.print(Text(text, style=style))
+    out.print(Text(text, style=style), soft_wrap=not out.is_terminal)
 
 
 def note(text: str, style: str = "") -> None:
     """A line for a person on stderr."""
-    err.print(Text(text, style=style))
+    err.print(Text(text, style=style), soft_wrap=not err.is_terminal)
 
 
 def plan(changes: Sequence[Change], *, details: bool) -> None:
@@ -144,3 +144,21 @@ def confirm(question: str) -> bool:
 def raw(text: str) -> None:
     """Text for a program or a file, as it is."""
     sys.stdout.write(text)
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> None:
+    """Name and value, one pair a line, names aligned."""
+    grid = Table(box=None, pad_edge=False, show_header=False)
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(escape(name), escape(value))
+    out.print(grid)
+
+
+def indented(text: str, columns: int) -> None:
+    """A line of the result, wrapped on a terminal so that its indentation stays."""
+    pad = " " * columns
+    width = out.width - columns if out.is_terminal else 10_000
+    for line in Text(text).wrap(out, width):
+        out.print(Text(pad + line.plain.rstrip()), soft_wrap=True)

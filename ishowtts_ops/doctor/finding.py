@@ -10,10 +10,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+
+from ishowtts_ops.facts.value import Maybe, Unknown
 
 if TYPE_CHECKING:
-    from ishowtts_ops.doctor.run import Examination
+    from ishowtts_ops.doctor.examination import Examination
+
+T = TypeVar("T")
+
+STEPS = ("config", "engine", "source", "patch", "weights", "voices", "power", "units", "daemon")
+"""The install steps a remedy may name, in the order in which they are mended."""
 
 
 class Severity(enum.Enum):
@@ -79,6 +86,11 @@ class Finding:
     def bad(self) -> bool:
         return self.severity in (Severity.WARN, Severity.ERROR)
 
+    @property
+    def fixable(self) -> bool:
+        """Can `doctor --fix` do something about it?"""
+        return self.bad and self.remedy is not None and self.remedy.step is not None
+
 
 @dataclass(frozen=True)
 class Check:
@@ -88,8 +100,11 @@ class Check:
         id: stable name, `subject-what`.
         subject: the group it is shown under.
         title: what it looks at, for `doctor --list`.
-        run: answers; never changes anything. What it raises becomes an `unknown` finding.
+        run: answers, with no findings where the question does not arise; never changes anything.
+            What it raises becomes an `unknown` finding.
         blocks_install: an error of this check stops `install` before its plan.
+        jetson: it asks about Jetson hardware, so it is left out on any other machine.
+        limit_s: after this many seconds it is given up as `unknown`.
     """
 
     id: str
@@ -97,3 +112,48 @@ class Check:
     title: str
     run: Callable[[Examination], list[Finding]]
     blocks_install: bool = False
+    jetson: bool = False
+    limit_s: float = 5.0
+
+
+class NotKnown(Exception):
+    """A check needs a fact that is not known. Carries the fact, for doctor to report once however
+    many checks needed it."""
+
+    def __init__(self, fact: Unknown) -> None:
+        super().__init__(fact.reason)
+        self.fact = fact
+
+
+def known(fact: Maybe[T]) -> T:
+    """The fact's value.
+
+    Raises:
+        NotKnown: there is none; doctor turns that into a finding.
+    """
+    if isinstance(fact, Unknown):
+        raise NotKnown(fact)
+    return fact
+
+
+def mend(step: str, text: str, *, needs_reboot: bool = False) -> Remedy:
+    """The remedy that is an install step."""
+    if step not in STEPS:
+        raise ValueError(f"there is no step {step!r}")
+    commands = (("sudo", "ishowtts-ops", "install", "--only", step),)
+    return Remedy(text, commands, step, needs_root=True, needs_reboot=needs_reboot)
+
+
+def by_hand(
+    text: str,
+    *commands: tuple[str, ...],
+    needs_root: bool = False,
+    needs_reboot: bool = False,
+) -> Remedy:
+    """A remedy that a person applies."""
+    return Remedy(text, commands, None, needs_root, needs_reboot)
+
+
+def gib(size: int) -> str:
+    """Bytes for a person: "3.1 GiB", "410 MiB"."""
+    return f"{size / (1 << 30):.1f} GiB" if size >= 1 << 30 else f"{size / (1 << 20):.0f} MiB"

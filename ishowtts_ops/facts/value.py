@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, Union
 
 T = TypeVar("T")
 
@@ -22,5 +22,5 @@ class Unknown:
         return f"unknown ({self.reason})"
 
 
-Maybe = T | Unknown
+Maybe = Union[T, Unknown]  # noqa: UP007, mypy takes no bare union of a type variable as an alias
 """`Maybe[int]`: an int, or why there is none."""

@@ -17,7 +17,7 @@ from ishowtts_ops import __version__
 from ishowtts_ops.config import CONFIG_PATH, MANIFEST_PATH, STATE_DIR, Settings
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host, Result
-from ishowtts_ops.provision.patch_state import STATE_PATH as PATCH_STATE_PATH
+from ishowtts_ops.provision.patch_state import PATCH_STATE_PATH
 from ishowtts_ops.provision.units import DAEMON, UNIT_DIR, is_active
 from ishowtts_ops.steps import Change, Ledger, Progress, Recorder
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ishowtts_ops.config import CACHE_DIR, CONFIG_PATH, RUN_DIR, STATE_DIR, Settings
 from ishowtts_ops.errors import OpsError, UsageError
 from ishowtts_ops.host import BoxKind, Host
-from ishowtts_ops.provision import patch, power, units
+from ishowtts_ops.provision import patch, power_undo, units
 from ishowtts_ops.provision.daemon import DaemonStep
 from ishowtts_ops.provision.engine_env import EngineStep
 from ishowtts_ops.provision.f5_source import SourceStep
@@ -160,30 +160,41 @@ def uninstall_plan(host: Host, ledger: Ledger) -> list[Undo]:
         undo.append(Undo(f"put back {len(back)} files as they were", tuple(back)))
     if made:
         undo.append(Undo(f"remove {len(made)} files and links", tuple(made)))
-    if "power" in ledger.notes:
+    if power_undo.NOTE in ledger.notes:
         undo.append(Undo("put power mode and clocks back as they were", ()))
     return undo
 
 
-def uninstall(host: Host, *, purge: bool, log: Progress) -> list[str]:
+@dataclass(frozen=True)
+class Uninstalled:
+    """What uninstall left.
+
+    Attributes:
+        kept: paths that are the owner's.
+        reboot_needed: the power mode of before comes with the next boot.
+        problems: sentences about what could not be put back.
+    """
+
+    kept: tuple[str, ...] = ()
+    reboot_needed: bool = False
+    problems: tuple[str, ...] = ()
+
+
+def uninstall(host: Host, *, purge: bool, log: Progress) -> Uninstalled:
     """Put the box back as the ledger says it was.
 
     Args:
         purge: also remove what the owner made since: an edited configuration, the daemon's state.
-
-    Returns:
-        paths that were kept because they are the owner's.
     """
     kept: list[str] = []
     with host.lock(LOCK_PATH, "ishowtts-ops uninstall"):
         ledger = Ledger.open(host)
         if ledger.empty:
-            return []
+            return Uninstalled()
         units.remove_units(host, log)
         log("taking the patch series out of the F5-TTS sources")
         patch.undo_all(host, ledger, log)
-        if "power" in ledger.notes:
-            power.restore(host, ledger, log)
+        power = power_undo.restore(host, ledger, log)
         kept += _keep_config(host, ledger, purge)
         log(f"putting back {len(ledger.files)} paths")
         ledger.restore_files(keep=lambda path: path in kept or path.startswith(f"{STATE_DIR}/"))
@@ -195,7 +206,7 @@ def uninstall(host: Host, *, purge: bool, log: Progress) -> list[str]:
         for folder in sorted(ledger.folders, key=lambda f: -f.count("/")):
             host.rmdir(folder)
     host.rmtree(RUN_DIR)
-    return kept
+    return Uninstalled(tuple(kept), power.reboot_needed, power.problems)
 
 
 def _keep_config(host: Host, ledger: Ledger, purge: bool) -> list[str]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import soundfile
 
-from ishowtts_ops.config import MANIFEST_PATH, Manifest, Problem, Settings, VoiceEntry
-from ishowtts_ops.errors import ConfigError
+from ishowtts_ops.config import MANIFEST_PATH, Manifest, Settings, VoiceEntry
+from ishowtts_ops.errors import ConfigError, Problem
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision import weights
 from ishowtts_ops.provision.f5_source import locate

@@ -17,7 +17,7 @@ from ishowtts_ops.host import Host
 from ishowtts_ops.provision.weights import WEIGHTS_DIR, WeightsStep, resolve
 from ishowtts_ops.steps import Ledger
 
-CHECKPOINT = bytes(range(256)) * 4096  # 1 MiB
+CHECKPOINT = bytes(range(256)) * (24 << 12)  # 24 MiB: the hub's client writes in pieces of ten
 COMMIT = "0" * 39 + "1"
 
 
@@ -69,9 +69,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.ranges.append(wanted)
             start = int(wanted.removeprefix("bytes=").split("-")[0])
             self.send_response(206)
-            self.send_header(
-                "Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}"
-            )
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         else:
             self.send_response(200)
         self.send_header("ETag", f'"{digest}"')
@@ -133,9 +131,9 @@ def test_everything_is_fetched_checked_and_then_left_alone(tmp_path: Path, hub: 
 
 def test_a_broken_download_is_resumed(tmp_path: Path, hub: Hub) -> None:
     host, weights = step(tmp_path, hub)
-    hub.break_after = 600_000
+    hub.break_after = 15 << 20
     run(host, weights)
-    assert any(wanted != "bytes=0-0" for wanted in hub.ranges), "it began again from zero"
+    assert any(not wanted.startswith("bytes=0-") for wanted in hub.ranges), "began from zero"
     found = resolve(host, weights.settings)
     assert found.ckpt_file is not None
     assert host.read_bytes(found.ckpt_file) == CHECKPOINT

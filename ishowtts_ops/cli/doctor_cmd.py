@@ -1,0 +1,98 @@
+"""`ishowtts-ops doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ishowtts_ops.cli import findings, render
+from ishowtts_ops.cli.box import Box, Json, takes_box
+from ishowtts_ops.cli.install_cmd import announce, steps_of
+from ishowtts_ops.doctor.finding import Finding
+from ishowtts_ops.doctor.fix import FixReport, fix
+from ishowtts_ops.doctor.report import Report
+from ishowtts_ops.doctor.run import examine, select
+from ishowtts_ops.provision import install as provision
+
+
+@takes_box
+def doctor(
+    box: Box,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CHECK]...", help="Only these checks or subjects; see --list."),
+    ] = None,
+    fix_it: Annotated[
+        bool, typer.Option("--fix", help="Mend what an install step can mend; asks for each.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --fix: do not ask.")] = False,
+    thorough: Annotated[
+        bool,
+        typer.Option("--thorough", help="Also import the engine and launch a kernel (seconds)."),
+    ] = False,
+    list_checks: Annotated[bool, typer.Option("--list", help="List the checks and end.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what is fine too.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Say why the box is slow or silent: what is wrong, the evidence, the remedy.
+
+    Changes nothing, except with --fix. Exit 0 when nothing is broken (warnings allowed), 1 when
+    something is, 3 when something could not be found out.
+    """
+    checks = select(names or [])
+    if list_checks:
+        if as_json:
+            rows = [{"id": c.id, "subject": c.subject, "title": c.title} for c in checks]
+            render.envelope("doctor", {"checks": rows})
+        else:
+            render.table(("check", "looks at"), [(c.id, c.title) for c in checks])
+        return 0
+    report = examine(box.host.read_only(), box.settings, checks=checks, thorough=thorough)
+    if fix_it:
+        return _fix(box, report, yes=yes, as_json=as_json)
+    if as_json:
+        render.envelope("doctor", report.to_json(), ok=report.exit_code == 0)
+    else:
+        findings.report(report, verbose=verbose)
+        if report.fixable:
+            render.note("`sudo ishowtts-ops doctor --fix` mends what names a step.", "dim")
+    return report.exit_code
+
+
+def _fix(box: Box, report: Report, *, yes: bool, as_json: bool) -> int:
+    if not report.fixable:
+        if as_json:
+            render.envelope("doctor", FixReport((), report).to_json(), ok=report.exit_code == 0)
+        else:
+            findings.report(report, verbose=False)
+            render.say("There is nothing that --fix could mend.")
+        return report.exit_code
+
+    def ask(step: str, concerned: Sequence[Finding]) -> bool:
+        if yes:
+            return True
+        findings.show(concerned)
+        return render.confirm(f"Run the step `{step}`?")
+
+    def run_step(step: str) -> None:
+        chosen = provision.choose(steps_of(box), [step])
+        provision.apply(
+            box.host, chosen, log=render.log, on_step=announce, doing="ishowtts-ops doctor --fix"
+        )
+
+    box.host.require_root("Mending the box")
+    result = fix(report, ask, run_step)
+    if as_json:
+        render.envelope("doctor", result.to_json(), ok=result.exit_code == 0)
+        return result.exit_code
+    render.say()
+    for attempt in result.attempts:
+        detail = f": {attempt.detail}" if attempt.detail else ""
+        render.say(f"{attempt.step:<8} {attempt.outcome}{detail}")
+    render.say()
+    findings.report(result.left, verbose=False)
+    return result.exit_code

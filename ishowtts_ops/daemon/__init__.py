@@ -1,0 +1,1 @@
+"""The inference daemon: text comes in over HTTP, speech goes out, one thread owns the model."""

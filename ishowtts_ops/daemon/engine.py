@@ -1,0 +1,171 @@
+"""What the daemon asks of anything that turns text into speech.
+
+An engine is driven by exactly one thread (`worker.Worker`), with one exception: `predict_seconds`
+is arithmetic and may be called from any thread at any time after `warm`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ishowtts_ops.errors import OpsError
+
+SAMPLE_RATE = 24_000
+"""Hz of everything the daemon sends: what F5-TTS makes and what OpenAI's `pcm` format means."""
+
+Samples = npt.NDArray[np.float32]
+"""Mono audio, shape (frames,), full scale is ±1."""
+
+Progress = Callable[[str], None]
+"""Told that work moved on, and what is being done. The watchdog lives on these calls, so an engine
+calls it from inside its work, never from a timer. It may raise `Cancelled`."""
+
+Cancel = Callable[[], bool]
+"""Asked between units of work: true when nobody wants the result any more."""
+
+
+class Cancelled(OpsError):
+    """Work ended early because it was no longer wanted."""
+
+    def __init__(self) -> None:
+        super().__init__("Nobody waits for this speech any more.")
+
+
+class StartRefused(OpsError):
+    """The daemon cannot start and trying again will not help: a setting, a file or a program of the
+    box has to change first. 78 is EX_CONFIG of sysexits.h, which the unit lists in
+    RestartPreventExitStatus=."""
+
+    exit_code = 78
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A voice's recording and the words spoken in it.
+
+    Attributes:
+        sample_rate: Hz of `samples`, as recorded.
+    """
+
+    samples: Samples = field(repr=False, compare=False)
+    sample_rate: int
+    text: str
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Who speaks. Built-in voices have no reference.
+
+    Attributes:
+        language: a BCP 47 tag such as `en` or `zh`; None when it is not known.
+    """
+
+    id: str
+    language: str | None = None
+    reference: Reference | None = None
+    builtin: bool = False
+
+
+@dataclass(frozen=True)
+class SynthesisRequest:
+    """Text that was checked and a voice that exists.
+
+    Attributes:
+        speed: 1 is the voice's own pace, 2 is twice as fast.
+        nfe: denoising steps; None takes the engine's setting. Engines without steps ignore it.
+        seed: of the noise; None draws one. Engines without noise ignore it.
+    """
+
+    text: str
+    voice: Voice
+    speed: float = 1.0
+    nfe: int | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Finished speech."""
+
+    samples: Samples = field(repr=False)
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Timings:
+    """One request measured once, in seconds; headers, metrics and the journal all read this.
+
+    Attributes:
+        queue: from admission until the engine took it.
+        infer: in the engine.
+        first_audio: from admission until the first audio left the engine.
+        total: from admission until the last audio left the engine.
+        audio_seconds: length of the speech.
+    """
+
+    queue: float
+    infer: float
+    first_audio: float
+    total: float
+    audio_seconds: float
+
+    @property
+    def rtf(self) -> float:
+        """Real-time factor: engine seconds per second of speech, below 1 is faster than life."""
+        return self.infer / self.audio_seconds if self.audio_seconds else 0.0
+
+
+class Engine(Protocol):
+    """Text to speech.
+
+    Attributes:
+        name: what callers see (`f5`, `espeak`, `tone`).
+        device: where it computes (`cpu`, `cuda:0`); known after `load`.
+        builtin: voices it has without any recording.
+        needs_reference: true when a voice is no use to it without its recording.
+        source: what is loaded, for `/readyz`; JSON values only.
+    """
+
+    name: str
+    device: str
+    builtin: tuple[Voice, ...]
+    needs_reference: bool
+    source: dict[str, str | int | float | None]
+
+    def load(self, progress: Progress) -> None:
+        """Make ready to speak.
+
+        Raises:
+            StartRefused: something must be changed on the box first.
+        """
+
+    def warm(self, voice: Voice, progress: Progress) -> None:
+        """Prepare one voice, so that its first request is as fast as its tenth."""
+
+    def stream(
+        self, request: SynthesisRequest, progress: Progress, cancelled: Cancel
+    ) -> Iterator[Samples]:
+        """Speech in order, in pieces, at SAMPLE_RATE.
+
+        Raises:
+            Cancelled: `cancelled()` was true.
+        """
+
+    def predict_seconds(self, text: str, voice: Voice, speed: float) -> float:
+        """About how many seconds of speech the text will be. Cheap, and safe from any thread."""
+
+    def close(self) -> None:
+        """Let go of everything."""

@@ -1,0 +1,32 @@
+"""Which engine the settings ask for, and what speaks in its place."""
+
+from __future__ import annotations
+
+from ishowtts_ops.config import Manifest, Settings
+from ishowtts_ops.daemon import espeak
+from ishowtts_ops.daemon.engine import Engine
+from ishowtts_ops.daemon.espeak import EspeakEngine
+from ishowtts_ops.daemon.f5 import F5Engine
+from ishowtts_ops.daemon.tone import ToneEngine
+from ishowtts_ops.host import Host
+
+
+def make_engine(settings: Settings, manifest: Manifest, host: Host) -> Engine:
+    """The engine named by `engine.kind`, not yet loaded.
+
+    Raises:
+        StartRefused: its settings make no sense.
+    """
+    kind = settings.engine.kind
+    if kind == "f5":
+        return F5Engine(manifest, host)
+    if kind == "espeak":
+        return EspeakEngine(host)
+    return ToneEngine()
+
+
+def make_fallback(engine: Engine, host: Host) -> Engine | None:
+    """espeak-ng where it is installed and is not the engine itself already."""
+    if isinstance(engine, EspeakEngine) or not espeak.available(host):
+        return None
+    return EspeakEngine(host)

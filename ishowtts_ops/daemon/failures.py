@@ -1,0 +1,170 @@
+"""Every way a request can fail, one table to HTTP status, one JSON shape.
+
+Refusal
+├── BadInput        the request is off; names the field
+├── BodyTooLarge
+├── UnknownVoice    carries the voices there are
+├── UnknownModel    carries the models there are
+├── NotReady        warming up, or not healthy
+├── Draining        on its way down
+├── QueueFull       too many wait already
+├── DeadlinePassed  waited too long; never reached the engine
+├── CallerGone      nobody is left to read an answer
+├── EngineFailed    the engine raised
+└── BadAudio        the engine made NaN or silence
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ishowtts_ops.errors import OpsError
+
+Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
+
+
+class Refusal(OpsError):
+    """A request that is answered with an error.
+
+    Args:
+        param: the field of the request that is to blame.
+        code: a finer word than the table's, for programs.
+        retry_after: seconds after which trying again makes sense.
+        details: more members of the error object.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        details: Mapping[str, Json] | None = None,
+    ) -> None:
+        super().__init__(message, hint)
+        self.param = param
+        self.code = code
+        self.retry_after = retry_after
+        self.details = dict(details or {})
+
+
+class BadInput(Refusal):
+    pass
+
+
+class BodyTooLarge(Refusal):
+    pass
+
+
+class UnknownVoice(Refusal):
+    def __init__(self, voice: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"There is no voice {voice!r}.",
+            f"Voices: {', '.join(known)}.",
+            param="voice",
+            details={"voices": list(known)},
+        )
+
+
+class UnknownModel(Refusal):
+    def __init__(self, model: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"There is no model {model!r}.",
+            f"Models: {', '.join(known)}.",
+            param="model",
+            details={"models": list(known)},
+        )
+
+
+class NotReady(Refusal):
+    pass
+
+
+class Draining(Refusal):
+    pass
+
+
+class QueueFull(Refusal):
+    pass
+
+
+class DeadlinePassed(Refusal):
+    pass
+
+
+class CallerGone(Refusal):
+    pass
+
+
+class EngineFailed(Refusal):
+    pass
+
+
+class BadAudio(EngineFailed):
+    pass
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A row of the table: HTTP status, OpenAI's error type, code, and the metrics' outcome."""
+
+    status: int
+    type: str
+    code: str
+    outcome: str
+
+
+TABLE: Mapping[type[Refusal], Answer] = {
+    BadInput: Answer(400, "invalid_request_error", "invalid_value", "invalid"),
+    BodyTooLarge: Answer(413, "invalid_request_error", "body_too_large", "invalid"),
+    UnknownVoice: Answer(404, "invalid_request_error", "voice_not_found", "invalid"),
+    UnknownModel: Answer(404, "invalid_request_error", "model_not_found", "invalid"),
+    NotReady: Answer(503, "service_unavailable", "not_ready", "not_ready"),
+    Draining: Answer(503, "service_unavailable", "draining", "draining"),
+    QueueFull: Answer(429, "rate_limit_error", "queue_full", "queue_full"),
+    DeadlinePassed: Answer(504, "timeout", "deadline_passed", "deadline"),
+    # 499 as nginx has it: it shows up in the journal, and no caller is left to see it.
+    CallerGone: Answer(499, "cancelled", "caller_gone", "cancelled"),
+    EngineFailed: Answer(500, "server_error", "engine_failed", "failed"),
+    BadAudio: Answer(500, "server_error", "bad_audio", "failed"),
+}
+
+
+def answer_for(refusal: Refusal) -> Answer:
+    """The table's row for an error."""
+    return TABLE[type(refusal)]
+
+
+def body_of(refusal: Refusal) -> dict[str, Json]:
+    """The error as OpenAI's clients expect it."""
+    row = answer_for(refusal)
+    return error_body(
+        " ".join(filter(None, (refusal.message, refusal.hint))),
+        row.type,
+        refusal.code or row.code,
+        refusal.param,
+        refusal.details,
+    )
+
+
+def error_body(
+    message: str,
+    type_: str,
+    code: str,
+    param: str | None = None,
+    details: Mapping[str, Json] | None = None,
+) -> dict[str, Json]:
+    """The one JSON shape of an error."""
+    error = {"message": message, "type": type_, "param": param, "code": code, **(details or {})}
+    return {"error": error}
+
+
+def headers_of(refusal: Refusal) -> dict[str, str]:
+    """Retry-After in whole seconds, rounded up: coming too early would only be refused again."""
+    if refusal.retry_after is None:
+        return {}
+    return {"Retry-After": str(max(1, math.ceil(refusal.retry_after)))}

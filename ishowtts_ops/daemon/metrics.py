@@ -1,0 +1,97 @@
+"""Prometheus metrics, in base units. Every figure of a request comes from its one `Timings`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
+
+from ishowtts_ops.daemon.engine import Timings
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_RATIOS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5)
+
+
+class Metrics:
+    """The daemon's registry; one per daemon, so that two never add up."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "ishowtts_requests",
+            "Speech requests by how they ended.",
+            ("outcome", "engine"),
+            registry=registry,
+        )
+        self._waited = Histogram(
+            "ishowtts_queue_wait_seconds",
+            "From admission until the engine took the request.",
+            ("engine",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._first_audio = Histogram(
+            "ishowtts_first_audio_seconds",
+            "From admission until the first audio left the engine.",
+            ("engine",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._synthesis = Histogram(
+            "ishowtts_synthesis_seconds",
+            "Engine time per request.",
+            ("engine",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._rtf = Histogram(
+            "ishowtts_real_time_factor_ratio",
+            "Engine seconds per second of speech.",
+            ("engine",),
+            buckets=_RATIOS,
+            registry=registry,
+        )
+        self._audio = Counter(
+            "ishowtts_audio_seconds",
+            "Seconds of speech made.",
+            ("engine",),
+            registry=registry,
+        )
+        self._fallbacks = Counter(
+            "ishowtts_fallbacks",
+            "Requests spoken by the fallback because the engine was not ready.",
+            registry=registry,
+        )
+        self.info = Info("ishowtts_daemon", "What is running.", registry=registry)
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A gauge that is read when it is asked for."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def spoken(self, engine: str, timings: Timings) -> None:
+        self._requests.labels("ok", engine).inc()
+        self._waited.labels(engine).observe(timings.queue)
+        self._first_audio.labels(engine).observe(timings.first_audio)
+        self._synthesis.labels(engine).observe(timings.infer)
+        self._rtf.labels(engine).observe(timings.rtf)
+        self._audio.labels(engine).inc(timings.audio_seconds)
+
+    def refused(self, engine: str, outcome: str) -> None:
+        self._requests.labels(outcome, engine).inc()
+
+    def fell_back(self) -> None:
+        self._fallbacks.inc()
+
+    def render(self) -> bytes:
+        """The text exposition format, as CONTENT_TYPE says."""
+        return generate_latest(self.registry)

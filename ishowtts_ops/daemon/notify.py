@@ -1,0 +1,170 @@
+"""Talking to systemd: readiness, stages, time extensions, watchdog; and the watch over the engine.
+
+Outside systemd (no NOTIFY_SOCKET) all of it is silent, and the watch still reports a hang.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+
+from ishowtts_ops.daemon.pulse import Condition, Pulse
+
+try:
+    from systemd import daemon as systemd
+except ImportError:
+    systemd = None
+
+log = logging.getLogger(__name__)
+
+START_GRACE_S = 120.0
+"""How long a start stage may show no progress. Reading weights of 1.35 GB from an SD card takes
+about half of it; systemd adds the grace again with every sign of progress."""
+
+DUMP_AT = 0.7
+"""Part of the watchdog's period without progress after which all stacks are dumped: late enough to
+be rare, early enough for the journal to have them before systemd kills us."""
+
+HUNG = "watchdog"
+"""The ailment of an engine that makes no progress."""
+
+
+class Notifier:
+    """Messages to the service manager named by NOTIFY_SOCKET."""
+
+    def __init__(self) -> None:
+        self.watchdog_period = watchdog_period(os.environ)
+
+    def ready(self, status: str) -> None:
+        self._send("READY=1", _status(status))
+
+    def status(self, text: str) -> None:
+        self._send(_status(text))
+
+    def extend(self, seconds: float) -> None:
+        """Ask for more time in the present phase (start or stop)."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
+    def watchdog(self) -> None:
+        self._send("WATCHDOG=1")
+
+    def stopping(self, status: str) -> None:
+        self._send("STOPPING=1", _status(status))
+
+    def _send(self, *lines: str) -> None:
+        if not os.environ.get("NOTIFY_SOCKET"):
+            return
+        with contextlib.suppress(OSError):
+            _send("\n".join(lines))
+
+
+def send_plainly(message: str) -> None:
+    """sd_notify(3) without its library: one datagram.
+
+    Raises:
+        OSError: the manager's socket is not there.
+    """
+    address = os.environ["NOTIFY_SOCKET"]
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
+        sender.sendto(message.encode(), address)
+
+
+# systemd-python has to be compiled, so an engine's own environment may lack it.
+_send: Callable[[str], object] = systemd.notify if systemd else send_plainly
+
+
+def _status(text: str) -> str:
+    # A line break would begin another assignment.
+    return "STATUS=" + " ".join(text.split())
+
+
+def watchdog_period(env: Mapping[str, str]) -> float | None:
+    """Seconds of WatchdogSec=, or None when no watchdog watches *this* process: WATCHDOG_PID names
+    the process that is meant, and is inherited by others (sd_watchdog_enabled(3))."""
+    pid = env.get("WATCHDOG_PID")
+    if pid is not None and pid != str(os.getpid()):
+        return None
+    try:
+        period = int(env.get("WATCHDOG_USEC", "0")) / 1e6
+    except ValueError:
+        return None
+    return period if period > 0 else None
+
+
+class Watch(threading.Thread):
+    """Passes the engine thread's progress on to systemd, and only its progress: there is no timer
+    that could keep a hung daemon alive. Before warm-up is over, progress extends the start; after,
+    it feeds the watchdog.
+
+    Args:
+        period: seconds of systemd's watchdog; or, without one, after which the engine counts as
+            hung.
+    """
+
+    def __init__(
+        self, pulse: Pulse, condition: Condition, notifier: Notifier, period: float
+    ) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._pulse = pulse
+        self._condition = condition
+        self._notifier = notifier
+        self._period = period
+        self._seen = -1
+        self._was_warm = False
+        self._hung = False
+        self._end = threading.Event()
+
+    @property
+    def hung(self) -> bool:
+        return self._hung
+
+    def stop(self) -> None:
+        self._end.set()
+        self.join()
+        faulthandler.cancel_dump_traceback_later()
+
+    def run(self) -> None:
+        while not self._end.wait(min(1.0, self._period / 10)):
+            self.tick()
+
+    def tick(self) -> None:
+        """Look once."""
+        warm = self._condition.warm
+        patience = DUMP_AT * (self._period if warm else START_GRACE_S)
+        if self._pulse.count != self._seen or warm != self._was_warm:
+            self._seen, self._was_warm = self._pulse.count, warm
+            self._progress(warm, patience)
+        elif self._pulse.age() > patience and not self._hung:
+            self._hang()
+
+    def _progress(self, warm: bool, patience: float) -> None:
+        if warm:
+            self._notifier.watchdog()
+        else:
+            self._notifier.extend(START_GRACE_S)
+        if self._hung:
+            self._hung = False
+            log.warning("the engine makes progress again doing=%r", self._pulse.doing)
+            self._condition.heal(HUNG)
+        # Its timer runs outside the interpreter, so it fires even when a hung call keeps the
+        # interpreter's lock and no Python code, this thread's included, can run any more.
+        faulthandler.dump_traceback_later(patience, file=sys.__stderr__ or sys.stderr)
+
+    def _hang(self) -> None:
+        self._hung = True
+        age = self._pulse.age()
+        log.error(
+            "the engine hangs; the stacks of all threads follow or precede this line "
+            "doing=%r seconds_without_progress=%.1f",
+            self._pulse.doing,
+            age,
+        )
+        self._condition.ail(HUNG, f"the engine made no progress for {age:.0f} s")

@@ -1,0 +1,101 @@
+"""Text from callers: checked whole, then brought into the one form that engines are given."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from ishowtts_ops.daemon.failures import BadInput
+
+FIELD = "input"
+_SPACES = re.compile(r"\s+")
+_JOINERS = "\u200c\u200d"
+"""Format characters that carry meaning in Persian, Indic scripts and emoji; all others go."""
+
+
+def clean(text: str, max_chars: int) -> str:
+    """The text to speak: NFC, one space between words, no invisible characters.
+
+    Args:
+        max_chars: the limit, in code points of the text as sent, so that it holds for any script.
+
+    Raises:
+        BadInput: with `input` as its field.
+    """
+    if len(text) > max_chars:
+        raise BadInput(
+            f"`input` has {len(text)} characters; at most {max_chars} are spoken at once.",
+            "Split the text and send its parts one after another.",
+            param=FIELD,
+            code="input_too_long",
+        )
+    refuse_surrogates(text, FIELD)
+    for position, char in enumerate(text):
+        if unicodedata.category(char) == "Cc" and not char.isspace():
+            raise BadInput(
+                f"`input` has a control character (U+{ord(char):04X}) at position {position}.",
+                "Remove control characters from the text.",
+                param=FIELD,
+                code="control_character",
+            )
+    visible = "".join(
+        char for char in text if unicodedata.category(char) != "Cf" or char in _JOINERS
+    )
+    spoken = _SPACES.sub(" ", unicodedata.normalize("NFC", visible)).strip()
+    if not any(unicodedata.category(char)[0] in "LNS" for char in spoken):
+        what = "is empty" if not spoken else "has nothing that can be spoken"
+        raise BadInput(
+            f"`input` {what}.", "Send at least one word.", param=FIELD, code="input_empty"
+        )
+    return spoken
+
+
+def refuse_surrogates(text: str, field: str) -> None:
+    """Half of a surrogate pair is no character: it comes from bytes that were not UTF-8 or from a
+    lone `\\ud83d` escape.
+
+    Raises:
+        BadInput: naming `field`.
+    """
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise BadInput(
+            f"`{field}` is not valid UTF-8 text.",
+            "Encode the request as UTF-8.",
+            param=field,
+            code="invalid_utf8",
+        )
+
+
+def predict_spoken_seconds(text: str) -> float:
+    """Seconds a person would need for the text: about 15 letters a second, and 4.5 of the scripts
+    in which one character is one syllable."""
+    syllables = sum(_is_syllabic(char) for char in text)
+    return syllables / 4.5 + (len(text) - syllables) / 15
+
+
+def _is_syllabic(char: str) -> bool:
+    return (
+        "\u3040" <= char <= "\u30ff" or "\u3400" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7a3"
+    )
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?;:,])\s+|(?<=[。！？；：，、])")
+
+
+def pieces(text: str, longest: int = 200) -> list[str]:
+    """The text cut at sentence and clause ends into pieces of at most `longest` characters, so that
+    speaking it can be watched and given up in between; a piece without any end is cut at a space,
+    or hard."""
+    found: list[str] = []
+    for part in _SENTENCE_END.split(text):
+        if found and len(found[-1]) + 1 + len(part) <= longest // 2:
+            found[-1] = f"{found[-1]} {part}"
+            continue
+        while len(part) > longest:
+            cut = part.rfind(" ", 1, longest)
+            cut = longest if cut < 0 else cut
+            found.append(part[:cut])
+            part = part[cut:].strip()
+        if part:
+            found.append(part)
+    return found

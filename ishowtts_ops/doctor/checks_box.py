@@ -1,0 +1,163 @@
+"""What box is this, and may we install on it?"""
+
+from __future__ import annotations
+
+from ishowtts_ops.doctor.examination import Examination
+from ishowtts_ops.doctor.finding import (
+    Check,
+    Evidence,
+    Finding,
+    Remedy,
+    Severity,
+    by_hand,
+    known,
+)
+from ishowtts_ops.facts.identity import DEVICE_TREES, KNOWN_MAJORS, RELEASE_PATH
+from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.host import BoxKind
+
+_COMPATIBLE = f"{DEVICE_TREES[0]}/compatible"
+_MODEL = f"{DEVICE_TREES[0]}/model"
+OLDEST_SYSTEMD = 245
+"""JetPack 5's; what the units use is available from there on."""
+
+_UPDATE = by_hand(
+    "Update ishowtts-ops, and report the box's release and module if that does not help.",
+    ("cat", RELEASE_PATH),
+)
+
+
+def _jetson(exam: Examination) -> list[Finding]:
+    identity = known(exam.facts.identity)
+    if identity.is_jetson:
+        text = f"This is a {identity.name}."
+        if exam.host.simulated:
+            text = f"This is a simulated {identity.name}, no NVIDIA hardware."
+        shown = ", ".join(identity.compatible) or "not there"
+        return [Finding("box-jetson", Severity.OK, text, (Evidence(_COMPATIBLE, shown),))]
+    evidence = (
+        Evidence(_COMPATIBLE, ", ".join(identity.compatible) or "not there"),
+        Evidence(RELEASE_PATH, "not there"),
+    )
+    remedy = by_hand("Try everything on a simulated Jetson instead.", ("ishowtts-ops", "demo"))
+    return [
+        Finding("box-jetson", Severity.ERROR, "This machine is not a Jetson.", evidence, remedy)
+    ]
+
+
+def _module(exam: Examination) -> list[Finding]:
+    identity = known(exam.facts.identity)
+    if isinstance(identity.module, Unknown):
+        return [
+            Finding(
+                "box-module",
+                Severity.WARN,
+                "This Jetson module is not in the table, so its clock limits cannot be judged:"
+                f" {identity.module.reason}.",
+                (Evidence(_COMPATIBLE, ", ".join(identity.compatible) or "not there"),),
+                _UPDATE,
+            )
+        ]
+    if identity.ram_fits is False and not isinstance(identity.ram_kib, Unknown):
+        ram = f"{identity.ram_kib / (1 << 20):.1f} GiB"
+        return [
+            Finding(
+                "box-module",
+                Severity.WARN,
+                f"The box calls itself {identity.name} and has {ram} of memory, so one of the two"
+                " is wrong.",
+                (Evidence(_COMPATIBLE, identity.compatible[0]), Evidence("/proc/meminfo", ram)),
+                by_hand(
+                    "Read the part number on the module; the board may have been flashed with"
+                    " another module's device tree.",
+                    ("cat", _MODEL),
+                ),
+            )
+        ]
+    return []
+
+
+def _release(exam: Examination) -> list[Finding]:
+    identity = known(exam.facts.identity)
+    release = identity.release
+    if isinstance(release, Unknown):
+        text = f"Which L4T release this is cannot be told: {release.reason}."
+        return [Finding("box-release", Severity.WARN, text, (), _UPDATE)]
+    evidence = (Evidence(RELEASE_PATH, str(release)),)
+    if not release.known:
+        known_ones = ", ".join(f"R{major}" for major in KNOWN_MAJORS)
+        text = f"L4T {release} is not known here ({known_ones} are), so some checks may be wrong."
+        return [Finding("box-release", Severity.WARN, text, evidence, _UPDATE)]
+    if isinstance(identity.jetpack, Unknown):
+        text = f"L4T {release} belongs to a JetPack that is not in the table."
+        return [Finding("box-release", Severity.INFO, text, evidence)]
+    text = f"L4T {release}, JetPack {identity.jetpack}."
+    return [Finding("box-release", Severity.OK, text, evidence)]
+
+
+def _systemd(exam: Examination) -> list[Finding]:
+    host = exam.host
+    if host.kind is BoxKind.OFFLINE:
+        remedy = by_hand("Start the box and run this on it.")
+        text = "This is a root file system that is not running."
+        return [Finding("box-systemd", Severity.ERROR, text, (), remedy)]
+    systemd = known(exam.facts.systemd)
+    if isinstance(systemd.units, Unknown) or isinstance(systemd.version, Unknown):
+        reason = systemd.units if isinstance(systemd.units, Unknown) else systemd.version
+        text = f"systemd does not answer, so nothing here is supervised: {reason}."
+        evidence = (Evidence("systemctl", str(reason)),)
+        remedy = by_hand(
+            "Boot the box with systemd as its first process.", ("ps", "-p", "1", "-o", "comm=")
+        )
+        return [Finding("box-systemd", Severity.ERROR, text, evidence, remedy)]
+    evidence = (Evidence("systemctl --version", str(systemd.version)),)
+    if systemd.version >= OLDEST_SYSTEMD:
+        text = f"systemd {systemd.version} runs the box."
+        return [Finding("box-systemd", Severity.OK, text, evidence)]
+    text = f"systemd {systemd.version} is older than {OLDEST_SYSTEMD}, which the units need."
+    remedy = by_hand("Update to JetPack 5 or later.")
+    return [Finding("box-systemd", Severity.ERROR, text, evidence, remedy)]
+
+
+def _root(exam: Examination) -> list[Finding]:
+    if not exam.changes_follow or exam.host.is_root():
+        return []
+    remedy = Remedy("Run the same command with sudo.", (("sudo", "ishowtts-ops", "install"),))
+    text = "Installing needs root: it writes below /etc and /var/lib and sets clocks."
+    return [Finding("box-root", Severity.ERROR, text, (), remedy)]
+
+
+def _desktop(exam: Examination) -> list[Finding]:
+    target = known(known(exam.facts.systemd).default_target)
+    evidence = (Evidence("systemctl get-default", target),)
+    if target != "graphical.target":
+        return [Finding("box-desktop", Severity.OK, "The box boots without a desktop.", evidence)]
+    memory = exam.facts.memory
+    small = not isinstance(memory, Unknown) and memory.total < 17 << 30
+    return [
+        Finding(
+            "box-desktop",
+            Severity.WARN if small else Severity.INFO,
+            "The box boots into a desktop, which takes up to 865 MB of memory and shares the GPU.",
+            evidence,
+            by_hand(
+                "Boot without it and restart; do not use `systemctl isolate`, which makes"
+                " nvpmodel drop the clock lock.",
+                ("sudo", "systemctl", "set-default", "multi-user.target"),
+                needs_root=True,
+                needs_reboot=True,
+            ),
+        )
+    ]
+
+
+CHECKS = (
+    Check("box-jetson", "box", "This machine is a Jetson", _jetson, blocks_install=True),
+    Check("box-module", "box", "The module is known and fits its memory", _module, jetson=True),
+    Check("box-release", "box", "The L4T release is known", _release, jetson=True),
+    Check(
+        "box-systemd", "box", "systemd runs the box", _systemd, blocks_install=True, limit_s=16.0
+    ),
+    Check("box-root", "box", "Install may change the box", _root, blocks_install=True),
+    Check("box-desktop", "box", "No desktop takes memory", _desktop, jetson=True),
+)

@@ -1,0 +1,103 @@
+"""Are CPU, GPU and memory held at the highest rate of the power mode?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ishowtts_ops.doctor.examination import Examination
+from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, known, mend
+from ishowtts_ops.facts.clocks import EMC_CLOCK, ClockFacts
+from ishowtts_ops.facts.value import Maybe, Unknown
+
+LOCK_LOST = 0.352 / 0.169
+"""RTF without the lock by RTF with it, as measured on an AGX Orin 32 GB with all clocks loose."""
+
+
+def _gpu(exam: Examination) -> list[Finding]:
+    gpu = known(known(exam.facts.clocks).gpu)
+    low, high = _mhz(gpu.min_hz), _mhz(gpu.max_hz)
+    evidence = (Evidence(f"{gpu.path}/min_freq", low), Evidence(f"{gpu.path}/max_freq", high))
+    text = f"The GPU's clock is not locked: it may fall from {high} to {low}."
+    return _judge(
+        exam,
+        "clocks-gpu",
+        known(gpu.locked),
+        text,
+        f"The GPU is locked at {high}.",
+        evidence,
+        LOCK_LOST,
+    )
+
+
+def _cpu(exam: Examination) -> list[Finding]:
+    clocks = known(exam.facts.clocks)
+    locked = known(clocks.cpu_locked)
+    evidence: list[Evidence] = []
+    rates = []
+    for policy in clocks.cpus:
+        if locked or policy.locked is not True:
+            low, high = _mhz(policy.min_khz, 1000), _mhz(policy.max_khz, 1000)
+            evidence += [
+                Evidence(f"{policy.path}/scaling_min_freq", low),
+                Evidence(f"{policy.path}/scaling_max_freq", high),
+            ]
+            rates.append((low, high))
+    low, high = rates[0]
+    text = f"The CPU's clock is not locked: it may fall from {high} to {low}."
+    fine = f"The CPU is locked at {high}."
+    return _judge(exam, "clocks-cpu", locked, text, fine, tuple(evidence), None)
+
+
+def _emc(exam: Examination) -> list[Finding]:
+    emc = known(exam.facts.clocks).emc
+    locked = known(emc.locked)
+    rate = _mhz(emc.rate_hz)
+    evidence = (
+        Evidence(f"{EMC_CLOCK}/rate", rate),
+        Evidence(f"{EMC_CLOCK}/mrq_rate_locked", _flag(emc.override)),
+    )
+    text = f"The memory's clock (EMC) is not locked: it runs at {rate} now and follows the load."
+    fine = f"The memory's clock (EMC) is locked at {rate}."
+    return _judge(exam, "clocks-emc", locked, text, fine, evidence, None)
+
+
+def _judge(
+    exam: Examination,
+    check: str,
+    locked: bool,
+    text: str,
+    fine: str,
+    evidence: tuple[Evidence, ...],
+    effect: float | None,
+) -> list[Finding]:
+    if locked:
+        return [Finding(check, Severity.OK, fine, evidence)]
+    if not exam.settings.power.lock_clocks:
+        told = f"{text} The configuration asks for that (power.lock_clocks)."
+        return [Finding(check, Severity.INFO, told, evidence)]
+    remedy = mend("power", "Set the power mode and lock the clocks again.")
+    return [Finding(check, Severity.ERROR, text, evidence, remedy, effect)]
+
+
+def _mhz(rate: Maybe[int], per_mhz: int = 1_000_000) -> str:
+    return "unknown" if isinstance(rate, Unknown) else f"{rate / per_mhz:.0f} MHz"
+
+
+def _flag(value: Maybe[bool]) -> str:
+    return "unknown" if isinstance(value, Unknown) else str(int(value))
+
+
+def loose(clocks: Maybe[ClockFacts]) -> bool:
+    """Is any clock known not to be locked?"""
+    return not isinstance(clocks, Unknown) and bool(clocks.loose)
+
+
+def _check(name: str, title: str, run: Callable[[Examination], list[Finding]]) -> Check:
+    return Check(name, "clocks", title, run, jetson=True)
+
+
+CHECKS = (
+    _check("clocks-gpu", "The GPU's clock is locked", _gpu),
+    _check("clocks-cpu", "The CPU's clock is locked", _cpu),
+    _check("clocks-emc", "The memory's clock is locked", _emc),
+)

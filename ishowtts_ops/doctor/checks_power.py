@@ -1,0 +1,188 @@
+"""Is the box in the power mode that the policy asks for, and is that mode in force?"""
+
+from __future__ import annotations
+
+import math
+
+from ishowtts_ops.doctor.examination import Examination
+from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, known, mend
+from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.nvpmodel import CONF_PATH, STATUS_PATH, Conf, Mode
+from ishowtts_ops.facts.power import POLICY_LEAVE, PowerFacts, shown, wanted_mode
+from ishowtts_ops.facts.value import Unknown
+
+_REINSTALL = ("sudo", "apt-get", "install", "--reinstall", "nvidia-l4t-nvpmodel")
+_TPCS = 8
+
+
+def _mode(exam: Examination) -> list[Finding]:
+    power = known(exam.facts.power)
+    policy = exam.settings.power.mode
+    if isinstance(power.conf, Unknown):
+        return [] if policy == POLICY_LEAVE else [_no_conf(power.conf)]
+    if policy == POLICY_LEAVE:
+        text = f"The power mode is {power.mode_name}; the configuration leaves it alone."
+        return [Finding("power-mode", Severity.INFO, text)]
+    try:
+        wanted = wanted_mode(power.conf, policy)
+    except OpsError as error:
+        found = (Evidence("power.mode", policy), Evidence(CONF_PATH, power.conf.names))
+        remedy = by_hand(error.hint)
+        return [Finding("power-mode", Severity.ERROR, error.message, found, remedy)]
+    assert wanted is not None
+    if isinstance(power.mode, Unknown):
+        text = f"Which power mode the box is in is not certain: {power.mode.reason}."
+        remedy = mend("power", f"Set {wanted.name} anew.")
+        status = (Evidence(STATUS_PATH, power.mode.reason),)
+        return [Finding("power-mode", Severity.ERROR, text, status, remedy)]
+    evidence = (Evidence(STATUS_PATH, f"{power.mode.name} ({power.mode.id})"),)
+    if power.mode.id == wanted.id:
+        text = f"The power mode is {wanted.name}, as asked for."
+        return [Finding("power-mode", Severity.OK, text, evidence)]
+    return [
+        Finding(
+            "power-mode",
+            Severity.ERROR,
+            f"The power mode is {power.mode.name}; the policy `{policy}` asks for {wanted.name}.",
+            (*evidence, Evidence("power.mode", policy)),
+            mend("power", f"Set {wanted.name} and lock the clocks at its limits."),
+            _slowdown(power, power.conf, power.mode, wanted),
+        )
+    ]
+
+
+def _no_conf(conf: Unknown) -> Finding:
+    return Finding(
+        "power-mode",
+        Severity.ERROR,
+        f"The power modes of this box cannot be read: {conf.reason}.",
+        (Evidence(CONF_PATH, conf.reason),),
+        by_hand("Bring the file back with its package.", _REINSTALL, needs_root=True),
+    )
+
+
+def _slowdown(power: PowerFacts, conf: Conf, here: Mode, wanted: Mode) -> float | None:
+    """GPU rate times running units in the wanted mode, by that in this one: what speech, which is
+    GPU work, loses at most. None when it loses nothing, or a rate is not known."""
+
+    def work(mode: Mode) -> float:
+        hardware = next(
+            (
+                cap.wanted
+                for cap in (*power.caps, *power.ceilings)
+                if cap.what == "GPU" and not isinstance(cap.wanted, Unknown)
+            ),
+            None,
+        )
+        rate = min(mode.caps("GPU"), default=math.inf)
+        if math.isinf(rate):
+            rate = max([float(hardware or 0), *(c for m in conf.modes for c in _finite(m))])
+        return rate * max(1, _TPCS - (mode.tpc_pg_mask or 0).bit_count())
+
+    before, after = work(here), work(wanted)
+    return round(after / before, 2) if before and after > before else None
+
+
+def _finite(mode: Mode) -> list[float]:
+    return [cap for cap in mode.caps("GPU") if not math.isinf(cap)]
+
+
+def _caps(exam: Examination) -> list[Finding]:
+    power = known(exam.facts.power)
+    if isinstance(power.mode, Unknown):
+        return []  # power-mode says so
+    if power.reboot_pending is True:
+        evidence = tuple(Evidence(c.path, str(c.found)) for c in power.off if c.unit == "mask")
+        text = f"{power.mode.name} is set and takes effect with the next reboot."
+        remedy = by_hand(
+            "Restart the box when nobody is on air.",
+            ("sudo", "reboot"),
+            needs_root=True,
+            needs_reboot=True,
+        )
+        return [Finding("power-caps", Severity.WARN, text, evidence, remedy)]
+    low = [cap for cap in power.off if cap.lower]
+    if not low:
+        if power.off:
+            text = f"Some limits are above those of {power.mode.name}: {power.off[0]}."
+            return [Finding("power-caps", Severity.INFO, text)]
+        text = f"The kernel holds the limits of {power.mode.name}."
+        return [Finding("power-caps", Severity.OK, text)]
+    return [
+        Finding(
+            "power-caps",
+            Severity.ERROR,
+            f"The box is slower than its power mode {power.mode.name} allows: {low[0]}.",
+            tuple(Evidence(cap.path, shown(cap.found, cap.unit)) for cap in low),
+            mend("power", "Set the power mode again and lock the clocks."),
+            next((_ratio(cap.wanted, cap.found) for cap in low if cap.what == "GPU"), None),
+        )
+    ]
+
+
+def _ratio(wanted: int | Unknown, found: int | Unknown) -> float | None:
+    if isinstance(wanted, Unknown) or isinstance(found, Unknown) or found <= 0:
+        return None
+    return round(wanted / found, 2)
+
+
+def _conf(exam: Examination) -> list[Finding]:
+    power = known(exam.facts.power)
+    if isinstance(power.conf, Unknown):
+        return []  # power-mode says so
+    path = CONF_PATH if isinstance(power.conf_path, Unknown) else power.conf_path
+    if power.conf.problems:
+        return [
+            Finding(
+                "power-conf",
+                Severity.WARN,
+                f"The file of power modes is damaged: {power.conf.problems[0]}.",
+                tuple(Evidence(path, str(problem)) for problem in power.conf.problems[:4]),
+                by_hand("Bring it back with its package.", _REINSTALL, needs_root=True),
+            )
+        ]
+    if power.conf_fits is False:
+        return [
+            Finding(
+                "power-conf",
+                Severity.WARN,
+                f"{CONF_PATH} leads to {path}, which belongs to another module.",
+                (Evidence(CONF_PATH, path),),
+                by_hand(
+                    "Restart the box: the link is made at boot from the device tree.",
+                    ("sudo", "reboot"),
+                    needs_root=True,
+                    needs_reboot=True,
+                ),
+            )
+        ]
+    return []
+
+
+def _firmware(exam: Examination) -> list[Finding]:
+    low = known(exam.facts.power).low_ceilings
+    if not low:
+        return []
+    return [
+        Finding(
+            "power-firmware",
+            Severity.ERROR,
+            f"The power mode promises super rates, and the firmware does not offer them: {low[0]}.",
+            tuple(Evidence(cap.path, shown(cap.found, cap.unit)) for cap in low),
+            by_hand(
+                "Flash the module with the super configuration of JetPack 6.2 or later (NVIDIA's"
+                " flash tool, from another computer)."
+            ),
+            next((_ratio(cap.wanted, cap.found) for cap in low if cap.what == "GPU"), None),
+        )
+    ]
+
+
+CHECKS = (
+    Check("power-mode", "power", "The power mode is the one asked for", _mode, jetson=True),
+    Check("power-caps", "power", "The power mode is in force", _caps, jetson=True),
+    Check("power-conf", "power", "The file of power modes fits the module", _conf, jetson=True),
+    Check(
+        "power-firmware", "power", "The firmware offers the module's rates", _firmware, jetson=True
+    ),
+)

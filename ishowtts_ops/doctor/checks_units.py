@@ -1,0 +1,249 @@
+"""Are our units installed as rendered, enabled and in order?"""
+
+from __future__ import annotations
+
+from ishowtts_ops.doctor.examination import Examination
+from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, known, mend
+from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.systemd import Unit, complaints
+from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.provision.units import (
+    CLOCKS,
+    GUARD,
+    GUARD_TIMER,
+    UNIT_DIR,
+    install_links,
+    rendered,
+    wanted_units,
+)
+from ishowtts_ops.steps import file_diff
+
+_SHOWN_DIFF = 6
+
+
+def _installed(exam: Examination) -> list[Finding]:
+    if not exam.installed:
+        return [
+            Finding(
+                "units-installed",
+                Severity.ERROR,
+                "ishowtts-ops is not installed on this box: nothing supervises speech or clocks.",
+                tuple(
+                    Evidence(f"{UNIT_DIR}/{n}", "not there") for n in wanted_units(exam.settings)
+                ),
+                by_hand("Install it.", ("sudo", "ishowtts-ops", "install"), needs_root=True),
+            )
+        ]
+    paths = [f"{UNIT_DIR}/{name}" for name in wanted_units(exam.settings)]
+    missing = [path for path in paths if not exam.host.is_file(path)]
+    if not missing:
+        return [Finding("units-installed", Severity.OK, f"All {len(paths)} units are installed.")]
+    names = ", ".join(path.rsplit("/", 1)[-1] for path in missing)
+    return [
+        Finding(
+            "units-installed",
+            Severity.ERROR,
+            f"Units are missing: {names}.",
+            tuple(Evidence(path, "not there") for path in missing),
+            mend("units", "Install the units again."),
+        )
+    ]
+
+
+def _drift(exam: Examination) -> list[Finding]:
+    findings = []
+    for path, text in _present(exam).items():
+        # Line by line, so that a person sees what was changed; the mode of the file is no drift.
+        diff = [
+            line
+            for line in file_diff(exam.host, path, text)
+            if line[:1] in "+-" and not line.startswith(("---", "+++"))
+        ]
+        if diff:
+            shown = [Evidence(path, line) for line in diff[:_SHOWN_DIFF]]
+            name = path.rsplit("/", 1)[-1]
+            findings.append(
+                Finding(
+                    "units-drift",
+                    Severity.WARN,
+                    f"{name} is not as install wrote it, or the configuration changed since"
+                    f" ({len(diff)} lines differ).",
+                    tuple(shown),
+                    mend(
+                        "units",
+                        "Write it anew; changes of your own belong into a drop-in"
+                        f" (`systemctl edit {name}`), which stays.",
+                    ),
+                )
+            )
+    return findings
+
+
+def _enabled(exam: Examination) -> list[Finding]:
+    links = {
+        link: path
+        for path, text in _present(exam).items()
+        for link in install_links(path.rsplit("/", 1)[-1], text)
+    }
+    missing = [link for link in links if not exam.host.is_symlink(link)]
+    masked = [path for path in _present(exam) if _masked(exam, path)]
+    if not missing and not masked:
+        return []
+    names = sorted({path.rsplit("/", 1)[-1] for path in (*missing, *masked)})
+    return [
+        Finding(
+            "units-enabled",
+            Severity.ERROR,
+            f"{' and '.join(names)} will not start at the next boot.",
+            tuple(Evidence(link, "not there") for link in missing)
+            + tuple(Evidence(path, "masked") for path in masked),
+            mend("units", "Enable the units again."),
+        )
+    ]
+
+
+def _masked(exam: Examination, path: str) -> bool:
+    unit = exam.unit(path.rsplit("/", 1)[-1])
+    return unit is not None and unit.load == "masked"
+
+
+def _verify(exam: Examination) -> list[Finding]:
+    paths = list(_present(exam))
+    if not paths or exam.host.which("systemd-analyze") is None:
+        return []
+    lines = complaints(exam.host, paths)
+    if isinstance(lines, Unknown):
+        text = f"systemd-analyze could not judge the units: {lines.reason}."
+        return [Finding("units-verify", Severity.UNKNOWN, text)]
+    if not lines:
+        return [Finding("units-verify", Severity.OK, "systemd has no complaint about the units.")]
+    cycle = any("cycle" in line for line in lines)
+    text = (
+        "systemd finds an ordering cycle in the units and will drop one of them at boot."
+        if cycle
+        else f"systemd ignores or refuses part of the units: {lines[0][:120]}."
+    )
+    evidence = tuple(Evidence("systemd-analyze verify", line[:200]) for line in lines[:4])
+    remedy = mend("units", "Write the units anew; look into drop-ins if it stays.")
+    severity = Severity.ERROR if cycle else Severity.WARN
+    return [Finding("units-verify", severity, text, evidence, remedy)]
+
+
+def _reload(exam: Examination) -> list[Finding]:
+    units = known(known(exam.facts.systemd).units)
+    stale = [name for name, unit in units.items() if unit.stale and name.startswith("ishowtts-")]
+    if not stale:
+        return []
+    return [
+        Finding(
+            "units-reload",
+            Severity.WARN,
+            f"systemd still runs an older text of {', '.join(stale)} than is on disk.",
+            tuple(Evidence(f"systemctl show {name} NeedDaemonReload", "yes") for name in stale),
+            by_hand(
+                "Tell systemd to read its units again.",
+                ("sudo", "systemctl", "daemon-reload"),
+                needs_root=True,
+            ),
+        )
+    ]
+
+
+def _clocks(exam: Examination) -> list[Finding]:
+    unit = _ours(exam, CLOCKS)
+    if unit is None or unit.active in ("active", "activating"):
+        return []
+    failed = unit.active == "failed"
+    return [
+        Finding(
+            "units-clocks",
+            Severity.ERROR if failed else Severity.WARN,
+            f"The unit that locks the clocks at boot {'failed' if failed else 'has not run'}.",
+            _evidence(unit),
+            mend("power", "Lock the clocks now; the log says why the unit did not.")
+            if failed
+            else by_hand("Start it.", ("sudo", "systemctl", "start", CLOCKS), needs_root=True),
+        )
+    ]
+
+
+def _guard(exam: Examination) -> list[Finding]:
+    findings = []
+    timer = _ours(exam, GUARD_TIMER)
+    if timer is not None and timer.active != "active":
+        findings.append(
+            Finding(
+                "units-guard",
+                Severity.ERROR,
+                "The guard timer does not run, so a lost clock lock is not restored.",
+                _evidence(timer),
+                mend("units", "Start the guard timer."),
+            )
+        )
+    service = _ours(exam, GUARD)
+    if service is not None and service.active == "failed":
+        findings.append(
+            Finding(
+                "units-guard",
+                Severity.WARN,
+                "The guard's last look at the clock lock failed.",
+                _evidence(service),
+                by_hand("Read what it says.", ("journalctl", "-u", GUARD, "-n", "20")),
+            )
+        )
+    return findings
+
+
+def _others(exam: Examination) -> list[Finding]:
+    failed = known(known(exam.facts.systemd).failed)
+    others = [name for name in failed if not name.startswith("ishowtts-")]
+    if not others:
+        return []
+    serious = "nvpmodel.service" in others
+    text = f"Other units of the box failed: {', '.join(others[:5])}."
+    if serious:
+        text = "nvpmodel.service failed, so the power mode of this boot may not be the stored one."
+    return [
+        Finding(
+            "units-others",
+            Severity.WARN if serious else Severity.INFO,
+            text,
+            tuple(Evidence(f"systemctl is-failed {name}", "failed") for name in others[:5]),
+            by_hand("Read what they say.", ("journalctl", "-b", "-u", others[0], "-n", "30")),
+        )
+    ]
+
+
+def _present(exam: Examination) -> dict[str, str]:
+    """Our unit files that are on the box: path → text as it should be."""
+    try:
+        wanted = rendered(exam.host, exam.settings)
+    except OSError as error:
+        raise OpsError(f"the units' templates cannot be read: {error.strerror}") from error
+    return {path: text for path, text in wanted.items() if exam.host.is_file(path)}
+
+
+def _ours(exam: Examination, name: str) -> Unit | None:
+    """A unit of ours that is installed and wanted."""
+    if name not in wanted_units(exam.settings) or not exam.host.is_file(f"{UNIT_DIR}/{name}"):
+        return None
+    return known(known(exam.facts.systemd).units).get(name)
+
+
+def _evidence(unit: Unit) -> tuple[Evidence, ...]:
+    return (
+        Evidence(f"systemctl show {unit.name} ActiveState", unit.active),
+        Evidence(f"systemctl show {unit.name} Result", unit.result or "none"),
+    )
+
+
+CHECKS = (
+    Check("units-installed", "units", "Our units are installed", _installed),
+    Check("units-drift", "units", "Unit files are as rendered", _drift),
+    Check("units-enabled", "units", "Our units start at boot", _enabled),
+    Check("units-verify", "units", "systemd accepts our units", _verify, limit_s=16.0),
+    Check("units-reload", "units", "systemd has read the units on disk", _reload),
+    Check("units-clocks", "units", "The clock lock unit has run", _clocks, jetson=True),
+    Check("units-guard", "units", "The guard timer runs", _guard, jetson=True),
+    Check("units-others", "units", "No other unit of the box failed", _others),
+)

@@ -1,0 +1,52 @@
+"""What a check may look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ishowtts_ops.config import Settings
+from ishowtts_ops.facts.gather import Facts
+from ishowtts_ops.facts.systemd import Unit
+from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.host import Host
+from ishowtts_ops.provision.units import UNIT_DIR, UNITS
+from ishowtts_ops.steps import LEDGER_PATH
+
+ASKED_UNITS = (*UNITS, "nvpmodel.service", "nvfancontrol.service")
+"""The units whose state is gathered."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """One look at one box.
+
+    Attributes:
+        host: the box; refuses to change anything.
+        thorough: the engine's packages were imported and a kernel launched.
+        changes_follow: install asks, and is about to change the box.
+    """
+
+    host: Host
+    settings: Settings
+    facts: Facts
+    thorough: bool = False
+    changes_follow: bool = False
+
+    @property
+    def jetson(self) -> bool:
+        """False only when the box is known not to be one."""
+        identity = self.facts.identity
+        return isinstance(identity, Unknown) or identity.is_jetson
+
+    @property
+    def installed(self) -> bool:
+        """Has install ever been here? Then whatever lacks is a fault, not just yet to come."""
+        host = self.host
+        return host.exists(LEDGER_PATH) or any(host.lexists(f"{UNIT_DIR}/{n}") for n in UNITS)
+
+    def unit(self, name: str) -> Unit | None:
+        """A unit as systemd sees it; None when systemd was not asked or did not answer."""
+        systemd = self.facts.systemd
+        if isinstance(systemd, Unknown) or isinstance(systemd.units, Unknown):
+            return None
+        return systemd.units.get(name)

@@ -1,0 +1,131 @@
+"""Running the checks: examine a box, and preflight for install."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ishowtts_ops.config import Settings
+from ishowtts_ops.doctor.checks import ALL_CHECKS
+from ishowtts_ops.doctor.examination import ASKED_UNITS, Examination
+from ishowtts_ops.doctor.finding import Check, Evidence, Finding, NotKnown, Severity
+from ishowtts_ops.doctor.report import Report, in_order
+from ishowtts_ops.errors import UsageError
+from ishowtts_ops.facts.daemon_health import NotRunning
+from ishowtts_ops.facts.gather import Facts, Job, gather, in_parallel
+from ishowtts_ops.facts.python_env import NoInterpreter
+from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.host import Host
+
+_TOLD_ELSEWHERE = (NoInterpreter, NotRunning)
+"""Facts that are missing for a reason which a check of its own reports."""
+_PREFLIGHT_FACTS = ("identity", "systemd", "disk", "python_env")
+
+
+def select(names: Sequence[str], checks: Sequence[Check] = ALL_CHECKS) -> tuple[Check, ...]:
+    """The checks with these ids or subjects; all of them when no name is given.
+
+    Raises:
+        UsageError: a name that is neither.
+    """
+    known = {name for check in checks for name in (check.id, check.subject)}
+    strange = [name for name in names if name not in known]
+    if strange:
+        raise UsageError(
+            f"There is no check {strange[0]!r}.", "`ishowtts-ops doctor --list` shows them all."
+        )
+    return tuple(c for c in checks if not names or c.id in names or c.subject in names)
+
+
+def examine(
+    host: Host,
+    settings: Settings,
+    *,
+    checks: Sequence[Check] = ALL_CHECKS,
+    thorough: bool = False,
+    facts: Facts | None = None,
+) -> Report:
+    """Gather facts, run the checks side by side, sort what they say. Changes nothing.
+
+    Args:
+        thorough: import the engine's packages and launch a kernel on the GPU; takes seconds.
+        facts: examine these instead of gathering.
+    """
+    start = time.monotonic()
+    box = host.read_only()
+    if facts is None:
+        facts = gather(box, settings, units=ASKED_UNITS, thorough=thorough)
+    return _report(Examination(box, settings, facts, thorough), checks, start)
+
+
+def preflight(host: Host, settings: Settings, *, changes_follow: bool = True) -> Report:
+    """The checks that must stop an install before its plan: any of the report's `errors` does.
+
+    Args:
+        changes_follow: false for a dry run, which needs neither root nor room.
+    """
+    start = time.monotonic()
+    box = host.read_only()
+    facts = gather(box, settings, units=ASKED_UNITS, only=_PREFLIGHT_FACTS)
+    checks = [check for check in ALL_CHECKS if check.blocks_install]
+    examination = Examination(box, settings, facts, changes_follow=changes_follow)
+    return _report(examination, checks, start)
+
+
+def _report(examination: Examination, checks: Sequence[Check], start: float) -> Report:
+    asked = tuple(check for check in checks if examination.jetson or not check.jetson)
+    answers = in_parallel(
+        {check.id: Job(_ask(check, examination), check.limit_s) for check in asked}
+    )
+    findings, unanswered = _collect(asked, answers)
+    seconds = time.monotonic() - start
+    return Report(in_order(findings, asked), asked, unanswered, examination, seconds)
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """What a check could not look at; checks with the same reason are told as one."""
+
+    fact: Unknown
+
+
+def _ask(check: Check, examination: Examination) -> Callable[[], list[Finding] | _Missing]:
+    def run() -> list[Finding] | _Missing:
+        try:
+            return check.run(examination)
+        except NotKnown as missing:
+            return _Missing(missing.fact)
+
+    return run
+
+
+def _collect(
+    asked: Sequence[Check], answers: Mapping[str, Any]
+) -> tuple[list[Finding], frozenset[str]]:
+    findings: list[Finding] = []
+    lacking: dict[str, list[str]] = {}
+    unanswered: set[str] = set()
+    for check in asked:
+        answer = answers[check.id]
+        if isinstance(answer, Unknown):
+            text = f"The check “{check.title}” could not be made: {answer.reason}."
+            findings.append(Finding(check.id, Severity.UNKNOWN, text))
+        elif not isinstance(answer, _Missing):
+            findings.extend(answer)
+        elif not isinstance(answer.fact, _TOLD_ELSEWHERE):
+            unanswered.add(check.id)
+            lacking.setdefault(answer.fact.reason, []).append(check.id)
+    findings += [_lacking(reason, names) for reason, names in lacking.items()]
+    return findings, frozenset(unanswered)
+
+
+def _lacking(reason: str, checks: Sequence[str]) -> Finding:
+    count = "One check" if len(checks) == 1 else f"{len(checks)} checks"
+    return Finding(
+        checks[0],
+        Severity.UNKNOWN,
+        f"{count} could not be made: {reason}.",
+        (Evidence("not checked", ", ".join(checks)),),
+    )

@@ -1,0 +1,236 @@
+"""What systemd knows: units, their states, the target the box boots into.
+
+`systemctl show` never fails for a unit that does not exist (it answers LoadState=not-found), so one
+call asks for all units. The default target is read off its symlink, as `systemctl get-default`
+does, so that it is known on an offline box too. `systemd-analyze verify` exits 0 with complaints on
+its stderr, so its stderr is what counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.value import Maybe, Unknown
+from ishowtts_ops.host import Host
+
+QUERY_LIMIT_S = 5.0
+VERIFY_LIMIT_S = 15.0
+
+SHOWN = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "UnitFileState",
+    "NRestarts",
+    "MainPID",
+    "ExecMainStatus",
+    "StatusText",
+    "NeedDaemonReload",
+    "FragmentPath",
+    "DropInPaths",
+)
+DEFAULT_TARGET_LINKS = (
+    "/etc/systemd/system/default.target",
+    "/usr/lib/systemd/system/default.target",
+    "/lib/systemd/system/default.target",
+)
+SYSTEMD_PROGRAMS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit as systemd sees it now; empty strings where systemd says nothing.
+
+    Attributes:
+        load: loaded, not-found, bad-setting, masked …
+        active: active, inactive, activating, failed …
+        result: success, exit-code, signal, watchdog, timeout, start-limit-hit, oom-kill …
+        file_state: enabled, disabled, static, masked …
+        restarts: automatic restarts since the unit was started by hand or at boot.
+        pid: of the main process, 0 when there is none.
+        status: the daemon's own STATUS= line.
+        stale: the unit file changed and systemd was not told (`daemon-reload`).
+    """
+
+    name: str
+    load: str
+    active: str
+    sub: str
+    result: str
+    file_state: str
+    restarts: int
+    pid: int
+    exit_status: int
+    status: str
+    stale: bool
+    fragment: str
+    drop_ins: tuple[str, ...]
+
+    @property
+    def installed(self) -> bool:
+        return self.load not in ("", "not-found")
+
+    @property
+    def running(self) -> bool:
+        return self.active == "active"
+
+
+@dataclass(frozen=True)
+class Systemd:
+    """Attributes:
+    version: 249 in "systemd 249 (249.11-0ubuntu3)".
+    default_target: what the box boots into, "multi-user.target" for example.
+    units: those asked for, by name.
+    failed: names of all failed units of the box.
+    """
+
+    version: Maybe[int]
+    default_target: Maybe[str]
+    units: Maybe[Mapping[str, Unit]]
+    failed: Maybe[tuple[str, ...]]
+
+
+def parse_show(text: str) -> dict[str, Unit]:
+    """`systemctl show -p … UNIT…`: blocks of Key=value, parted by empty lines. Blocks without an
+    Id are left out."""
+    units: dict[str, Unit] = {}
+    for block in re.split(r"\n[ \t]*\n", text):
+        pairs = (line.split("=", 1) for line in block.splitlines() if "=" in line)
+        values = {key.strip(): value.strip() for key, value in pairs}
+        if values.get("Id") and values.get("LoadState"):
+            units[values["Id"]] = _unit(values)
+    return units
+
+
+def _unit(values: Mapping[str, str]) -> Unit:
+    return Unit(
+        name=values["Id"],
+        load=values["LoadState"],
+        active=values.get("ActiveState", ""),
+        sub=values.get("SubState", ""),
+        result=values.get("Result", ""),
+        file_state=values.get("UnitFileState", ""),
+        restarts=_count(values.get("NRestarts", "")),
+        pid=_count(values.get("MainPID", "")),
+        exit_status=_count(values.get("ExecMainStatus", "")),
+        status=values.get("StatusText", ""),
+        stale=values.get("NeedDaemonReload") == "yes",
+        fragment=values.get("FragmentPath", ""),
+        drop_ins=tuple(values.get("DropInPaths", "").split()),
+    )
+
+
+def _count(text: str) -> int:
+    return int(text) if re.fullmatch(r"\d{1,18}", text, re.ASCII) else 0
+
+
+def parse_version(text: str) -> Maybe[int]:
+    """`systemctl --version`: the number after the first "systemd"."""
+    match = re.match(r"systemd (\d{1,5})\b", text, re.ASCII)
+    return int(match[1]) if match else Unknown("systemctl --version names no version")
+
+
+def parse_failed(text: str) -> tuple[str, ...]:
+    """`systemctl list-units --failed --plain --no-legend`: the units' names."""
+    return tuple(
+        match[1]
+        for line in text.splitlines()
+        if (match := re.match(r"\s*[●*×]?\s*(\S+\.[a-z]+)\s+\S+\s+failed\b", line))
+    )
+
+
+def read_systemd(host: Host, unit_names: Sequence[str]) -> Systemd:
+    """Ask systemd about some units and about the box as a whole.
+
+    Units are Unknown when systemd does not run on the box (an offline root, a container without it)
+    or does not answer.
+    """
+    units = _units(host, unit_names)
+    failed: Maybe[tuple[str, ...]] = units if isinstance(units, Unknown) else _failed(host)
+    return Systemd(_version(host), default_target(host), units, failed)
+
+
+def default_target(host: Host) -> Maybe[str]:
+    """The target the box boots into, read off the symlink."""
+    for link in DEFAULT_TARGET_LINKS:
+        if host.is_symlink(link):
+            name = host.readlink(link).rsplit("/", 1)[-1]
+            return "graphical.target" if name == "runlevel5.target" else name
+    return Unknown(f"there is no {DEFAULT_TARGET_LINKS[0]} and no default of the system")
+
+
+def watchdog_kills(journal: str) -> int:
+    """How often systemd's watchdog killed the unit, in lines of its journal."""
+    return len(re.findall(r"Watchdog timeout \(limit", journal))
+
+
+def read_journal(host: Host, unit: str, lines: int = 400) -> Maybe[str]:
+    """The newest lines of a unit's journal since boot."""
+    argv = ("journalctl", "-u", unit, "-b", "-n", str(lines), "--no-pager", "-o", "cat")
+    return _ask(host, argv)
+
+
+def complaints(host: Host, unit_paths: Sequence[str]) -> Maybe[tuple[str, ...]]:
+    """What `systemd-analyze verify` has to say about unit files, line by line; empty is good.
+
+    Lines about other units that ours merely mention are left out.
+    """
+    argv = ["systemd-analyze", "verify", "--man=no", *unit_paths]
+    try:
+        result = host.query(argv, timeout=VERIFY_LIMIT_S)
+    except OpsError as error:
+        return Unknown(error.message)
+    if result.timed_out:
+        return Unknown(f"systemd-analyze gave no answer in {VERIFY_LIMIT_S:.0f} s")
+    return about_units(result.stderr, [path.rsplit("/", 1)[-1] for path in unit_paths])
+
+
+def about_units(stderr: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Lines of `systemd-analyze verify`'s stderr that name one of the units, or a cycle."""
+    lines = (line.strip() for line in stderr.splitlines())
+    return tuple(
+        line
+        for line in lines
+        if line and (any(name in line for name in names) or "ordering cycle" in line)
+    )
+
+
+def _units(host: Host, names: Sequence[str]) -> Maybe[Mapping[str, Unit]]:
+    argv = ("systemctl", "show", "--no-pager", "-p", ",".join(SHOWN), *names)
+    text = _ask(host, argv)
+    if isinstance(text, Unknown):
+        return text
+    units = parse_show(text)
+    missing = [name for name in names if name not in units]
+    if missing:
+        return Unknown(f"systemctl show says nothing about {', '.join(missing)}")
+    return units
+
+
+def _failed(host: Host) -> Maybe[tuple[str, ...]]:
+    argv = ("systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager")
+    text = _ask(host, argv)
+    return text if isinstance(text, Unknown) else parse_failed(text)
+
+
+def _version(host: Host) -> Maybe[int]:
+    text = _ask(host, ("systemctl", "--version"))
+    return text if isinstance(text, Unknown) else parse_version(text)
+
+
+def _ask(host: Host, argv: Sequence[str]) -> Maybe[str]:
+    try:
+        result = host.query(argv, timeout=QUERY_LIMIT_S)
+    except OpsError as error:
+        return Unknown(error.message)
+    if result.timed_out:
+        return Unknown(f"{argv[0]} gave no answer in {QUERY_LIMIT_S:.0f} s")
+    if not result.ok:
+        lines = result.output.strip().splitlines() or ["no reason given"]
+        return Unknown(f"{argv[0]} {argv[1]} ended with status {result.rc}: {lines[0][:120]}")
+    return result.stdout

@@ -1,0 +1,286 @@
+"""The verbs of the patch series: status, apply, revert, verify, export; and the install step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ishowtts_ops.config import Settings
+from ishowtts_ops.errors import OpsError, PatchRefused
+from ishowtts_ops.host import Host
+from ishowtts_ops.provision.f5_source import SourceState, locate
+from ishowtts_ops.provision.patch_change import (
+    FileChange,
+    Plan,
+    carry_out,
+    forget,
+    plan_apply,
+    plan_revert,
+    remove_empty_folders,
+    save_edits,
+)
+from ishowtts_ops.provision.patch_state import (
+    FileRow,
+    FileState,
+    PatchState,
+    PatchStatus,
+    read_records,
+    write_record,
+)
+from ishowtts_ops.provision.patch_survey import Survey, refuse_unless_present, survey
+from ishowtts_ops.provision.patch_text import render
+from ishowtts_ops.provision.patch_verify import VerifyReport, verify_tree
+from ishowtts_ops.provision.series import Series, load_series
+from ishowtts_ops.steps import Change, Ledger, Progress, file_diff
+
+__all__ = [
+    "FileRow",
+    "FileState",
+    "PatchState",
+    "PatchStatus",
+    "PatchStep",
+    "VerifyReport",
+    "apply",
+    "export",
+    "revert",
+    "status",
+    "undo_all",
+    "verify",
+]
+
+
+def status(host: Host, source: str, series: Series | None = None) -> PatchStatus:
+    """The state of the tree at box path `source`, decided by blob hashes; changes nothing."""
+    return survey(host, source, series or load_series()).status
+
+
+def apply(
+    host: Host,
+    source: str,
+    ledger: Ledger,
+    series: Series | None = None,
+    *,
+    replace_legacy: bool = False,
+    set_aside: bool = False,
+    progress: Progress = lambda _: None,
+) -> PatchStatus:
+    """Make the tree fully ours, or change nothing.
+
+    Args:
+        replace_legacy: a legacy patch may be replaced; `revert` brings it back.
+        set_aside: edits that are not ours may be saved as a patch file beside the tree and undone.
+
+    Raises:
+        PatchRefused: edits, a conflict, or a legacy patch without consent; says which files.
+        NeedsRoot: the tree cannot be written.
+    """
+    found = survey(host, source, series or load_series())
+    if found.status.state is PatchState.APPLIED:
+        if found.record is not None and not found.record.complete:
+            write_record(host, source, replace(found.record, complete=True))
+        return found.status
+    refuse_unless_present(found)
+    _refuse_apply(found, replace_legacy, set_aside)
+    plan = plan_apply(found)
+    if found.status.edited:
+        plan = _set_aside(found, plan, progress)
+    carry_out(found, plan, ledger, progress)
+    after = survey(host, source, found.series).status
+    if after.state is not PatchState.APPLIED:
+        raise OpsError(f"The series was written, and still: {after.text}")
+    return after
+
+
+def revert(
+    host: Host,
+    source: str,
+    ledger: Ledger,
+    series: Series | None = None,
+    *,
+    set_aside: bool = False,
+    progress: Progress = lambda _: None,
+) -> PatchStatus:
+    """Bring back, byte for byte, what was there before the series. Files that are upstream's (or
+    the user's) already are left alone.
+
+    Raises:
+        PatchRefused: patched files were edited since (unless `set_aside`); says which.
+    """
+    found = survey(host, source, series or load_series())
+    refuse_unless_present(found)
+    ours = {i.path for i in found.files if _once_ours(found, i.path)}
+    edited = [path for path in found.status.edited if path in ours]
+    if edited and not set_aside:
+        raise PatchRefused(
+            f"Patched files were edited since: {', '.join(edited)}. Nothing was changed.",
+            "Add --set-aside: the edits are then saved as a patch file beside the source.",
+        )
+    if edited:
+        progress(f"edits saved in {save_edits(found)}")
+        found = _as_if_unedited(found, set(edited))
+    plan = plan_revert(found, ledger)
+    carry_out(found, plan, ledger, progress)
+    remove_empty_folders(found)
+    forget(ledger, source, [i.path for i in found.files])
+    return survey(host, source, found.series).status
+
+
+def undo_all(host: Host, ledger: Ledger, progress: Progress = lambda _: None) -> None:
+    """Revert every tree that the record names. For uninstall, **before** Ledger.restore_files: the
+    ledger's originals are those of the commit that was patched, and the submodule may have moved.
+    """
+    for source in read_records(host):
+        found = survey(host, source, load_series())
+        if found.status.state is PatchState.ABSENT:
+            write_record(host, source, None)
+        else:
+            revert(host, source, ledger, set_aside=True, progress=progress)
+
+
+def verify(
+    host: Host, source: str, settings: Settings, series: Series | None = None
+) -> VerifyReport:
+    """Are the files as recorded, and do the engine's interpreter's imports find them?"""
+    return verify_tree(survey(host, source, series or load_series()), settings)
+
+
+def export(host: Host, source: str, series: Series | None = None) -> str:
+    """The whole series for this tree as one mbox message, for `git am` or `git apply`.
+
+    Raises:
+        PatchRefused: the hooks do not apply to it.
+    """
+    found = survey(host, source, series or load_series())
+    refuse_unless_present(found)
+    if found.status.failures:
+        raise PatchRefused(found.status.text, "Nothing can be exported for this version.")
+    diffs = [
+        render(h.path, h.base, h.expected)
+        for h in found.hooks
+        if h.expected is not None and h.base != h.expected
+    ]
+    diffs += [render(a.path, None, a.wanted) for a in found.added if a.wanted is not None]
+    version = found.status.version or "of unknown version"
+    message = [
+        "From 0000000000000000000000000000000000000000 Mon Sep 17 00:00:00 2001",
+        "From: ishowtts-ops <ishowtts-ops@localhost>",
+        "Date: Tue, 14 Nov 2023 22:13:20 +0000",
+        f"Subject: [PATCH] ishowtts-ops speed series {found.series.id} for F5-TTS {version}",
+        "",
+        *[
+            f"{patch.name}: {patch.reason.splitlines()[0]}"
+            for patch in found.series.patches
+            if patch.reason
+        ],
+        "---",
+        "",
+    ]
+    body = b"".join(diffs).decode("utf-8", "surrogateescape")
+    return "\n".join(message) + body + "-- \nishowtts-ops\n"
+
+
+class PatchStep:
+    """Install step: the series is applied to the sources the engine will use."""
+
+    name = "patch"
+    title = "Speed patches in F5-TTS"
+
+    def __init__(self, settings: Settings, ledger: Ledger, series: Series | None = None) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self._series = series
+
+    def diff(self, host: Host) -> Change | None:
+        """What applying would do. A legacy patch is replaced (the plan says so, and is the place
+        to say no); edits and conflicts raise PatchRefused."""
+        if self.settings.engine.kind != "f5":
+            return None
+        series = self._series or load_series()
+        place = locate(host, self.settings)
+        if place.state is not SourceState.PRESENT:
+            preview = (f"# when the sources are there: series {series.id} to {place.path}",)
+            return self._change(host, "apply the speed series", preview, series)
+        found = survey(host, place.path, series)
+        if found.status.state is PatchState.APPLIED:
+            return None
+        refuse_unless_present(found)
+        _refuse_apply(found, replace_legacy=True, set_aside=False)
+        legacy = found.status.state is PatchState.LEGACY
+        verb = "replace the older patch by" if legacy else "apply"
+        summary = f"{verb} the speed series {series.id} in {place.path}"
+        return self._change(host, summary, preview_lines(found, plan_apply(found)), series)
+
+    def _change(self, host: Host, summary: str, preview: Sequence[str], series: Series) -> Change:
+        def act(progress: Progress) -> None:
+            source = locate(host, self.settings).path
+            ledger = self.ledger
+            apply(host, source, ledger, series, replace_legacy=True, progress=progress)
+
+        return Change(self.name, summary, tuple(preview), act)
+
+
+def preview_lines(found: Survey, plan: Plan) -> list[str]:
+    """Unified diffs of the hooks, and one line for each added or removed file."""
+    lines: list[str] = []
+    hooks = {hook.path for hook in found.hooks}
+    for change in plan.changes:
+        full = f"{found.source}/{change.path}"
+        if change.data is None:
+            lines.append(f"$ rm {full}")
+        elif change.path in hooks:
+            lines += file_diff(found.host, full, change.data, change.mode)
+        else:
+            count = change.data.count(b"\n")
+            lines.append(f"$ write {full}    # {count} lines, added by the series")
+    return lines
+
+
+def _refuse_apply(found: Survey, replace_legacy: bool, set_aside: bool) -> None:
+    state, source = found.status.state, found.source
+    if state is PatchState.CONFLICT:
+        raise PatchRefused(
+            f"{found.status.text} Nothing was changed.",
+            "Check out an F5-TTS commit that the series knows, or use a newer ishowtts-ops.",
+        )
+    missing = [hook.path for hook in found.hooks if hook.state is FileState.MISSING]
+    if state is PatchState.DRIFTED and missing:
+        raise PatchRefused(
+            f"{found.status.text} Nothing was changed.",
+            f"Bring them back with `git -C {source} checkout -- {' '.join(missing)}`.",
+        )
+    if found.status.edited and not set_aside:
+        raise PatchRefused(
+            f"{source} has edits that are not ours, which patching could lose:"
+            f" {', '.join(found.status.edited)}. Nothing was changed.",
+            f"Keep them with `git -C {source} stash`, or let `ishowtts-ops patch apply"
+            " --set-aside` save them as a patch file beside it.",
+        )
+    if state is PatchState.LEGACY and not replace_legacy:
+        raise PatchRefused(
+            f"{found.status.text} It is replaced only when you say so. Nothing was changed.",
+            "Run `ishowtts-ops patch apply --replace-legacy`; `patch revert` brings it back.",
+        )
+
+
+def _set_aside(found: Survey, plan: Plan, progress: Progress) -> Plan:
+    """Save the edits, and add to the plan what brings edited files outside the series back."""
+    progress(f"edits saved in {save_edits(found)}")
+    changes = []
+    for path in found.others:
+        entry = (found.tree or {})[path]
+        data = found.repo.blob(entry.blob) if found.repo else None
+        if data is not None:
+            info = found.host.stat(f"{found.source}/{path}")
+            changes.append(FileChange(path, data, info.mode, (info.uid, info.gid)))
+    return replace(plan, changes=(*changes, *plan.changes))
+
+
+def _as_if_unedited(found: Survey, edited: set[str]) -> Survey:
+    """For a revert: edited files of ours count as ours, now that the edits are saved."""
+    hooks = [replace(h, state=FileState.OURS) if h.path in edited else h for h in found.hooks]
+    added = [replace(a, state=FileState.OURS) if a.path in edited else a for a in found.added]
+    return replace(found, hooks=tuple(hooks), added=tuple(added))
+
+
+def _once_ours(found: Survey, path: str) -> bool:
+    return found.record is not None and path in found.record.files

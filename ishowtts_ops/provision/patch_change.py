@@ -1,0 +1,341 @@
+"""Works out and carries out the changes of a source tree: everything is computed and checked in
+memory first, then written file by file, each in one atomic step.
+
+Order matters when we are killed: the record says "not complete" before the first effect; added
+files come before the hooks that import them and go after them, so that the package can be imported
+at every moment.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from ishowtts_ops.errors import NeedsRoot, OpsError, PatchRefused
+from ishowtts_ops.host import Host
+from ishowtts_ops.provision.patch_state import (
+    Added,
+    FileRecord,
+    FileState,
+    Hook,
+    Record,
+    write_record,
+)
+from ishowtts_ops.provision.patch_survey import PACKAGE, Survey
+from ishowtts_ops.provision.patch_text import Content, blob_id, render
+from ishowtts_ops.steps import Ledger, Progress
+
+MINE = (FileState.OURS, FileState.OUTDATED)
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """One file's next content; `data` None removes it.
+
+    Attributes:
+        mode, owner: to give the file.
+    """
+
+    path: str
+    data: bytes | None
+    mode: int = 0o644
+    owner: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All effects of one apply or revert, in their order, and the record to leave behind."""
+
+    changes: tuple[FileChange, ...]
+    record: Record | None
+
+
+def plan_apply(found: Survey) -> Plan:
+    """What makes a tree fully ours. The caller has ruled out conflicts and edits.
+
+    Raises:
+        PatchRefused: a patched file would be no Python, or a hook has no content to start from.
+    """
+    owner = _tree_owner(found)
+    changes = []
+    files: dict[str, FileRecord] = {}
+    for item in found.added:
+        if item.wanted is None:
+            continue
+        files[item.path] = FileRecord("added", None, blob_id(item.wanted))
+        if item.state is not FileState.OURS:
+            changes.append(FileChange(item.path, item.wanted, owner=owner))
+    for hook in found.hooks:
+        change, hooked = _hook_change(found, hook)
+        if change is not None:
+            changes.append(change)
+        if hooked is not None:
+            files[hook.path] = hooked
+    changes += [FileChange(a.path, None) for a in found.added if a.wanted is None and a.working]
+    for change in changes:
+        _must_compile(change)
+    status = found.status
+    record = Record(found.series.id, status.version, status.commit, True, files)
+    return Plan(tuple(changes), record)
+
+
+def _hook_change(found: Survey, hook: Hook) -> tuple[FileChange | None, FileRecord | None]:
+    if hook.expected is None or hook.base is None:
+        raise PatchRefused(
+            f"Upstream's content of {hook.path} cannot be had, so it cannot be patched.",
+            f"Bring it back with `git -C {found.source} checkout -- {hook.path}` and run again.",
+        )
+    patched = blob_id(hook.expected)
+    former = found.record.files.get(hook.path) if found.record else None
+    if former is not None and hook.state in MINE:
+        original: str | None = former.original
+    elif hook.state in (FileState.OURS, FileState.MISSING) or hook.working is None:
+        original = blob_id(hook.base)
+    else:
+        original = hook.working.text_blob
+    role = "hook" if patched != blob_id(hook.base) else "restored"
+    record = FileRecord(role, original, patched) if original != patched else None
+    if hook.state is FileState.OURS:
+        return None, record
+    here = hook.working
+    data = here.as_here(hook.expected) if here is not None else hook.expected
+    return FileChange(hook.path, data, *_mode_and_owner(found, hook.path)), record
+
+
+def plan_revert(found: Survey, ledger: Ledger) -> Plan:
+    """What brings back, byte for byte, what was there before us. Files that are not ours stay.
+
+    Raises:
+        PatchRefused: the original of a file is neither in the ledger nor in git.
+    """
+    changes = [_original(found, ledger, hook) for hook in found.hooks if hook.state in MINE]
+    changes += [FileChange(item.path, None) for item in found.added if item.state in MINE]
+    return Plan(tuple(changes), None)
+
+
+def _original(found: Survey, ledger: Ledger, hook: Hook) -> FileChange:
+    former = found.record.files.get(hook.path) if found.record else None
+    wanted = former.original if former else blob_id(hook.base) if hook.base is not None else None
+    entry = ledger.files.get(f"{found.source}/{hook.path}", {})
+    if entry.get("kind") == "file":
+        data = base64.b64decode(entry["data"])
+        if Content(data).is_blob(wanted):
+            return FileChange(hook.path, data, entry["mode"], (entry["uid"], entry["gid"]))
+    text = None
+    if hook.base is not None and blob_id(hook.base) == wanted:
+        text = hook.base
+    elif found.repo is not None and wanted is not None:
+        text = found.repo.blob(wanted)
+    if text is None or hook.working is None:
+        raise PatchRefused(
+            f"What {hook.path} was before the series is neither in the ledger nor in git.",
+            f"Bring upstream's back with `git -C {found.source} checkout -- {hook.path}`.",
+        )
+    return FileChange(hook.path, hook.working.as_here(text), *_mode_and_owner(found, hook.path))
+
+
+def carry_out(found: Survey, plan: Plan, ledger: Ledger, progress: Progress) -> None:
+    """Write a plan. May be killed at any point; the next run goes on from there.
+
+    Raises:
+        NeedsRoot: we may not write there, or not as the files' owner. Nothing was changed.
+    """
+    host, source = found.host, found.source
+    _check_rights(host, source, plan.changes)
+    _sweep(host, source, plan.changes)
+    for change in plan.changes:
+        if plan.record is not None:
+            _remember(found, ledger, change)
+    begun = plan.record or found.record
+    if begun is not None:
+        write_record(host, source, replace(begun, complete=False))
+    for change in plan.changes:
+        full = f"{source}/{change.path}"
+        if change.data is None:
+            host.remove(full)
+            progress(f"removed {change.path}")
+        else:
+            _make_folders(host, source, change)
+            host.write(full, change.data, mode=change.mode, owner=change.owner)
+            progress(f"wrote {change.path}")
+    write_record(host, source, plan.record)
+
+
+def remove_empty_folders(found: Survey) -> None:
+    """After a revert: byte code of the added modules and folders that only we had."""
+    host, source = found.host, found.source
+    upstream = {str(p) for path in found.tree or {} for p in PurePosixPath(path).parents}
+    upstream |= {str(p) for p in PurePosixPath(f"{PACKAGE}/x").parents}
+    paths = [item.path for item in found.added]
+    folders = {str(p) for path in paths for p in PurePosixPath(path).parents} - upstream
+    for folder in sorted(folders, key=lambda f: (-f.count("/"), f)):
+        full = f"{source}/{folder}"
+        if host.listdir(full) in (["__pycache__"], []):
+            host.rmtree(f"{full}/__pycache__")
+            host.rmdir(full)
+    _remove_byte_code(host, source, paths)
+
+
+def _remove_byte_code(host: Host, source: str, paths: Sequence[str]) -> None:
+    """An added module in one of upstream's folders leaves its byte code among upstream's."""
+    for path in map(PurePosixPath, paths):
+        folder = f"{source}/{path.parent}/__pycache__"
+        for name in host.listdir(folder):
+            if path.suffix == ".py" and name.startswith(f"{path.stem}.") and name.endswith(".pyc"):
+                host.remove(f"{folder}/{name}")
+
+
+def edits_as_diff(found: Survey) -> bytes:
+    """Every edit that is not ours as one diff, against what we or upstream left there."""
+    out = []
+    for hook in found.hooks:
+        if hook.state is FileState.EDITED and hook.working is not None:
+            out.append(render(hook.path, _left_there(found, hook), hook.working.text))
+    for item in found.added:
+        if item.state is FileState.EDITED and item.working is not None:
+            out.append(render(item.path, item.wanted, item.working.text))
+    for path in found.others:
+        entry = (found.tree or {}).get(path)
+        old = found.repo.blob(entry.blob) if found.repo and entry else None
+        full = f"{found.source}/{path}"
+        if found.host.is_file(full):
+            out.append(render(path, old, Content(found.host.read_bytes(full)).text))
+    return b"".join(out)
+
+
+def _left_there(found: Survey, hook: Hook) -> bytes | None:
+    former = found.record.files.get(hook.path) if found.record else None
+    if former and hook.expected is not None and blob_id(hook.expected) == former.patched:
+        return hook.expected
+    return hook.base
+
+
+# ---- rights, owners, ledger ------------------------------------------------------------------
+
+
+def _mode_and_owner(found: Survey, path: str) -> tuple[int, tuple[int, int]]:
+    full = f"{found.source}/{path}"
+    if not found.host.lexists(full):
+        return 0o644, _tree_owner(found)
+    info = found.host.stat(full)
+    return info.mode, (info.uid, info.gid)
+
+
+def _tree_owner(found: Survey) -> tuple[int, int]:
+    info = found.host.stat(f"{found.source}/{PACKAGE}")
+    return info.uid, info.gid
+
+
+def _check_rights(host: Host, source: str, changes: Sequence[FileChange]) -> None:
+    for change in changes:
+        real = host.path(f"{source}/{change.path}", follow_last=False).parent
+        while not real.exists():
+            real = real.parent
+        if not os.access(real, os.W_OK):
+            raise NeedsRoot(f"Writing {source}/{change.path}")
+        foreign = change.owner is not None and change.owner[0] != os.geteuid()
+        if foreign and os.geteuid() != 0:
+            raise NeedsRoot(f"Writing {source}/{change.path}, which belongs to another user,")
+
+
+def _sweep(host: Host, source: str, changes: Sequence[FileChange]) -> None:
+    """Remove the temporary files of a run that was killed between writing and renaming."""
+    for change in changes:
+        path = PurePosixPath(f"{source}/{change.path}")
+        for name in host.listdir(str(path.parent)):
+            if name.startswith(f".{path.name}.") and name.endswith(".new"):
+                host.remove(f"{path.parent}/{name}")
+
+
+def _make_folders(host: Host, source: str, change: FileChange) -> None:
+    """Folders on the way to a new file, given to the tree's owner."""
+    parents = [str(p) for p in PurePosixPath(change.path).parents if str(p) != "."]
+    for folder in reversed(parents):
+        full = f"{source}/{folder}"
+        if not host.is_dir(full):
+            host.mkdir(full)
+            if change.owner is not None:
+                host.chown(full, *change.owner)
+
+
+def _remember(found: Survey, ledger: Ledger, change: FileChange) -> None:
+    """Put what was there before us into the ledger.
+
+    An entry from an earlier run stays while the file is still ours. Where it is not (the submodule
+    was updated and the patch lost), the entry describes a file of another commit: what is there now
+    takes its place. A file of ours without an entry (a patched checkout that was copied here) is
+    remembered as upstream has it.
+    """
+    full = f"{found.source}/{change.path}"
+    items = {i.path: i for i in found.files}
+    item = items.get(change.path)
+    if item is None:  # an edited file outside the series, which is set aside
+        ledger.remember(full)
+        return
+    if item.state in MINE and full in ledger.files:
+        return
+    if item.state in MINE:
+        ledger.remember(full)
+        base = item.base if isinstance(item, Hook) else None
+        ledger.files[full] = _entry(ledger.files[full], item.working, base)
+        ledger.save()
+        return
+    ours = found.record.files.get(change.path) if found.record else None
+    edited_after_us = item.state is FileState.EDITED and ours is not None
+    if full in ledger.files and not edited_after_us:
+        del ledger.files[full]
+    ledger.remember(full)
+    folder = f"{PurePosixPath(full).parent}/__pycache__"
+    if isinstance(item, Added) and not found.host.lexists(folder):
+        ledger.remember(folder)
+
+
+def _entry(now: Mapping[str, Any], here: Content | None, base: bytes | None) -> dict[str, Any]:
+    if base is None or here is None:
+        return {"kind": "absent"}
+    return {**now, "data": base64.b64encode(here.as_here(base)).decode()}
+
+
+def forget(ledger: Ledger, source: str, paths: Sequence[str]) -> None:
+    """Drop files that are back as they were from the ledger."""
+    gone = {f"{source}/{path}" for path in paths}
+    gone |= {f"{PurePosixPath(full).parent}/__pycache__" for full in gone}
+    kept = {path: entry for path, entry in ledger.files.items() if path not in gone}
+    folders = [f for f in ledger.folders if ledger.host.lexists(f)]
+    if kept != ledger.files or folders != ledger.folders:
+        ledger.files, ledger.folders = kept, folders
+        ledger.save()
+
+
+def _must_compile(change: FileChange) -> None:
+    """A series that makes a file no Python is refused before anything is written."""
+    if change.data is None or not change.path.endswith(".py"):
+        return
+    try:
+        compile(change.data, change.path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        raise PatchRefused(
+            f"With the series {change.path} would not be valid Python: {error}.",
+            "This is a fault of the series; nothing was changed.",
+        ) from None
+
+
+def save_edits(found: Survey) -> str:
+    """Write `edits_as_diff` beside the source tree.
+
+    Returns:
+        the box path of the new file.
+
+    Raises:
+        OpsError: there is nothing to save.
+    """
+    data = edits_as_diff(found)
+    if not data:
+        raise OpsError("There are no edits to save.")
+    target = f"{found.source}.edits-{blob_id(data)[:8]}.patch"
+    found.host.write(target, data, owner=_tree_owner(found))
+    return target

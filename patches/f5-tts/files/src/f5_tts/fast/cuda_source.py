@@ -1,0 +1,328 @@
+"""CUDA C++ of the fused kernels, compiled at run time by NVRTC (part of every CUDA build of torch).
+
+No headers are included, so nothing but NVRTC itself is needed: half precision is handled with
+inline PTX. Compile-time constants: `DIM` (model width), `HEADS`, `HALF` (half a head), `MEL`,
+`MELP` (mel rounded up to 8). All kernels compute in fp32 and round once.
+"""
+
+SOURCE = r"""
+typedef unsigned int u32;
+typedef unsigned short u16;
+
+__device__ __forceinline__ void unpack(u32 v, float &a, float &b) {
+  asm("{.reg .f16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
+      : "=f"(a), "=f"(b) : "r"(v));
+}
+__device__ __forceinline__ u32 pack(float a, float b) {
+  u32 v;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
+  return v;
+}
+__device__ __forceinline__ void unpack8(uint4 v, float *f) {
+  unpack(v.x, f[0], f[1]); unpack(v.y, f[2], f[3]);
+  unpack(v.z, f[4], f[5]); unpack(v.w, f[6], f[7]);
+}
+__device__ __forceinline__ uint4 pack8(const float *f) {
+  return make_uint4(pack(f[0], f[1]), pack(f[2], f[3]), pack(f[4], f[5]), pack(f[6], f[7]));
+}
+__device__ __forceinline__ float warp_sum(float v) {
+  #pragma unroll
+  for (int d = 16; d > 0; d >>= 1) v += __shfl_xor_sync(0xffffffffu, v, d);
+  return v;
+}
+
+// Vectors of 8 halves that one lane holds of a row.
+#define VECS ((DIM / 8 + 31) / 32)
+
+// One warp a row: x += gate * y (if ADD), then out = layer_norm(x) * mod[0] + mod[1].
+template <bool ADD>
+__device__ __forceinline__ void norm_row(uint4 *x, const uint4 *y, const uint4 *gate,
+                                         const uint4 *mod, uint4 *out, int rows) {
+  const int lane = threadIdx.x & 31;
+  const int row = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
+  if (row >= rows) return;
+  x += (size_t)row * (DIM / 8);
+  if (ADD) y += (size_t)row * (DIM / 8);
+  out += (size_t)row * (DIM / 8);
+  float f[VECS][8];
+  float sum = 0.f;
+  uint4 vx[VECS], vy[VECS];
+  #pragma unroll
+  for (int i = 0; i < VECS; i++) {
+    const int at = lane + 32 * i;
+    if (at < DIM / 8) { vx[i] = x[at]; if (ADD) vy[i] = y[at]; }
+  }
+  #pragma unroll
+  for (int i = 0; i < VECS; i++) {
+    const int at = lane + 32 * i;
+    if (at < DIM / 8) {
+      unpack8(vx[i], f[i]);
+      if (ADD) {
+        float fy[8], fg[8];
+        unpack8(vy[i], fy);
+        unpack8(__ldg(gate + at), fg);
+        #pragma unroll
+        for (int j = 0; j < 8; j++) f[i][j] += fg[j] * fy[j];
+        x[at] = pack8(f[i]);
+      }
+      #pragma unroll
+      for (int j = 0; j < 8; j++) sum += f[i][j];
+    }
+  }
+  const float mean = warp_sum(sum) * (1.f / DIM);
+  float square = 0.f;
+  #pragma unroll
+  for (int i = 0; i < VECS; i++) {
+    if (lane + 32 * i < DIM / 8) {
+      #pragma unroll
+      for (int j = 0; j < 8; j++) { const float d = f[i][j] - mean; square += d * d; }
+    }
+  }
+  const float inverse = rsqrtf(warp_sum(square) * (1.f / DIM) + 1e-6f);
+  #pragma unroll
+  for (int i = 0; i < VECS; i++) {
+    const int at = lane + 32 * i;
+    if (at < DIM / 8) {
+      float scale[8], shift[8];
+      unpack8(__ldg(mod + at), scale);
+      unpack8(__ldg(mod + DIM / 8 + at), shift);
+      #pragma unroll
+      for (int j = 0; j < 8; j++) f[i][j] = (f[i][j] - mean) * inverse * scale[j] + shift[j];
+      out[at] = pack8(f[i]);
+    }
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+add_norm(uint4 *x, const uint4 *y, const uint4 *gate, const uint4 *mod, uint4 *out, int rows) {
+  norm_row<true>(x, y, gate, mod, out, rows);
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+norm_only(uint4 *x, const uint4 *mod, uint4 *out, int rows) {
+  norm_row<false>(x, nullptr, nullptr, mod, out, rows);
+}
+
+// One warp a token. qkv (tokens, 3, HEADS, 2 * HALF); table (2, frames, HALF) fp32.
+#define CHUNKS (HALF / 8)
+extern "C" __global__ void __launch_bounds__(128)
+rotate(uint4 *qkv, const float *table, int tokens, int frames, int rotated) {
+  const int token = blockIdx.x * 4 + (threadIdx.x >> 5);
+  if (token >= tokens) return;
+  const int lane = threadIdx.x & 31;
+  const int chunk = lane % CHUNKS, slot = lane / CHUNKS;
+  const int slots = 32 / CHUNKS;
+  const int position = token % frames;
+  float c[8], s[8];
+  const float4 *cosines = (const float4 *)(table + (size_t)position * HALF) + 2 * chunk;
+  const float4 *sines = (const float4 *)(table + (size_t)(frames + position) * HALF) + 2 * chunk;
+  *(float4 *)c = __ldg(cosines); *(float4 *)(c + 4) = __ldg(cosines + 1);
+  *(float4 *)s = __ldg(sines); *(float4 *)(s + 4) = __ldg(sines + 1);
+  uint4 *row = qkv + (size_t)token * (3 * HEADS * 2 * CHUNKS);
+  #pragma unroll 4
+  for (int i = slot; i < 2 * HEADS; i += slots) {
+    if ((i % HEADS) >= rotated) continue;
+    uint4 *head = row + i * (2 * CHUNKS);
+    float a[8], b[8], p[8], q[8];
+    unpack8(head[chunk], a);
+    unpack8(head[chunk + CHUNKS], b);
+    #pragma unroll
+    for (int j = 0; j < 8; j++) {
+      p[j] = a[j] * c[j] - b[j] * s[j];
+      q[j] = b[j] * c[j] + a[j] * s[j];
+    }
+    head[chunk] = pack8(p);
+    head[chunk + CHUNKS] = pack8(q);
+  }
+}
+
+// y (tokens, MEL) fp32 to (tokens, MELP) fp16, padded with zeros.
+extern "C" __global__ void cast_pad(const float *y, u32 *out, int tokens) {
+  const int at = blockIdx.x * blockDim.x + threadIdx.x;
+  if (at >= tokens * (MELP / 2)) return;
+  const int token = at / (MELP / 2), column = 2 * (at % (MELP / 2));
+  const float a = column < MEL ? y[(size_t)token * MEL + column] : 0.f;
+  const float b = column + 1 < MEL ? y[(size_t)token * MEL + column + 1] : 0.f;
+  out[at] = pack(a, b);
+}
+
+// out[r, n] = n < lengths[r] ? constant[r, n] + h[r % items, n] : 0, over (rows, frames, DIM).
+extern "C" __global__ void join_input(const uint4 *h, const uint4 *constant, const int *lengths,
+                                      uint4 *out, int items, int rows, int frames) {
+  const size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+  const size_t total = (size_t)rows * frames * (DIM / 8);
+  if (at >= total) return;
+  const size_t token = at / (DIM / 8);
+  const int row = (int)(token / frames), frame = (int)(token % frames);
+  if (frame >= lengths[row]) { out[at] = make_uint4(0, 0, 0, 0); return; }
+  const size_t source = ((size_t)(row % items) * frames + frame) * (DIM / 8) + at % (DIM / 8);
+  float a[8], b[8];
+  unpack8(constant[at], a);
+  unpack8(h[source], b);
+  #pragma unroll
+  for (int j = 0; j < 8; j++) a[j] += b[j];
+  out[at] = pack8(a);
+}
+
+// y += delta * (f + (f - g) * guidance), f and g the two halves of flow (rows, MELP) fp16.
+extern "C" __global__ void advance(float *y, const u16 *flow, const float *delta,
+                                   const float *guidance, int items, int frames) {
+  const int at = blockIdx.x * blockDim.x + threadIdx.x;
+  const int per_item = frames * MEL;
+  if (at >= items * per_item) return;
+  const int token = at / MEL, column = at % MEL;
+  float f, unused;
+  unpack((u32)flow[(size_t)token * MELP + column], f, unused);
+  if (guidance) {
+    float g;
+    unpack((u32)flow[(size_t)(token + items * frames) * MELP + column], g, unused);
+    f = f + (f - g) * guidance[at / per_item];
+  }
+  y[at] += delta[0] * f;
+}
+
+// Grouped convolution, 16 groups of 64 channels, 31 taps, as an implicit GEMM on tensor cores.
+// One block: 128 frames x 64 output channels of one group. x, out: (rows, frames, DIM).
+// w: (16, 31, 64 out, 64 in). out = mish(conv(x) + bias), zero past the row's length if CLEAR,
+// plus x itself if RESIDUAL.
+#if DIM == 1024
+#define TAPS 31
+#define TILE 128
+#define SPAN (TILE + TAPS - 1)
+#define STAGES 3
+
+__device__ __forceinline__ u32 shared_at(const void *p) {
+  return (u32)__cvta_generic_to_shared(p);
+}
+__device__ __forceinline__ void copy16(u32 to, const void *from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(to), "l"(from));
+}
+__device__ __forceinline__ void ldmatrix4(u32 *r, u32 at) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at));
+}
+__device__ __forceinline__ void mma(float *c, const u32 *a, u32 b0, u32 b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+               "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+__device__ __forceinline__ float mish(float v) {
+  const float u = __expf(fminf(v, 20.f));
+  const float n = u * (u + 2.f);
+  return v * (n / (n + 2.f));
+}
+// Rows of 128 bytes, eight 16-byte chunks each, chunk index exclusive-or row: no bank conflicts.
+__device__ __forceinline__ u32 swizzled(int row, int chunk) {
+  return row * 128 + ((chunk ^ (row & 7)) << 4);
+}
+
+template <bool CLEAR, bool RESIDUAL>
+__device__ __forceinline__ void conv_tile(const u16 *x, const u16 *w, const u16 *bias,
+                                          const int *lengths, u16 *out, int frames) {
+  __shared__ __align__(128) unsigned char xs[SPAN * 128];
+  __shared__ __align__(128) unsigned char ws[STAGES][64 * 128];
+  const int group = blockIdx.y, row = blockIdx.z, first = blockIdx.x * TILE;
+  const int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31;
+  const u16 *source = x + (size_t)row * frames * DIM + group * 64;
+  const u16 *taps = w + (size_t)group * TAPS * 4096;
+
+  #pragma unroll
+  for (int stage = 0; stage < STAGES - 1; stage++) {
+    #pragma unroll
+    for (int i = 0; i < 4; i++) {
+      const int piece = thread + 128 * i;
+      copy16(shared_at(ws[stage]) + swizzled(piece >> 3, piece & 7),
+             taps + stage * 4096 + piece * 8);
+    }
+    asm volatile("cp.async.commit_group;");
+  }
+  for (int piece = thread; piece < SPAN * 8; piece += 128) {
+    const int r = piece >> 3, chunk = piece & 7, frame = first + r - TAPS / 2;
+    uint4 v = make_uint4(0, 0, 0, 0);
+    if (frame >= 0 && frame < frames)
+      v = *(const uint4 *)(source + (size_t)frame * DIM + chunk * 8);
+    *(uint4 *)(xs + swizzled(r, chunk)) = v;
+  }
+
+  float acc[2][8][4];
+  #pragma unroll
+  for (int i = 0; i < 2; i++)
+    #pragma unroll
+    for (int j = 0; j < 8; j++)
+      #pragma unroll
+      for (int k = 0; k < 4; k++) acc[i][j][k] = 0.f;
+
+  const u32 xbase = shared_at(xs);
+  const int arow = warp * 32 + (lane & 15), achunk = lane >> 4;
+  const int brow = (lane & 7) + ((lane >> 4) << 3), bchunk = (lane >> 3) & 1;
+  for (int tap = 0; tap < TAPS; tap++) {
+    asm volatile("cp.async.wait_group %0;" :: "n"(STAGES - 2));
+    __syncthreads();
+    const int next = tap + STAGES - 1;
+    if (next < TAPS) {
+      #pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int piece = thread + 128 * i;
+        copy16(shared_at(ws[next % STAGES]) + swizzled(piece >> 3, piece & 7),
+               taps + next * 4096 + piece * 8);
+      }
+    }
+    asm volatile("cp.async.commit_group;");
+    const u32 wbase = shared_at(ws[tap % STAGES]);
+    #pragma unroll
+    for (int k = 0; k < 4; k++) {
+      u32 a[2][4], b[4][4];
+      #pragma unroll
+      for (int i = 0; i < 2; i++)
+        ldmatrix4(a[i], xbase + swizzled(arow + tap + 16 * i, 2 * k + achunk));
+      #pragma unroll
+      for (int j = 0; j < 4; j++)
+        ldmatrix4(b[j], wbase + swizzled(brow + 16 * j, 2 * k + bchunk));
+      #pragma unroll
+      for (int i = 0; i < 2; i++)
+        #pragma unroll
+        for (int j = 0; j < 4; j++) {
+          mma(acc[i][2 * j], a[i], b[j][0], b[j][1]);
+          mma(acc[i][2 * j + 1], a[i], b[j][2], b[j][3]);
+        }
+    }
+  }
+
+  const int length = CLEAR ? lengths[row] : frames;
+  #pragma unroll
+  for (int i = 0; i < 2; i++)
+    #pragma unroll
+    for (int half = 0; half < 2; half++) {
+      const int frame = first + warp * 32 + 16 * i + 8 * half + (lane >> 2);
+      if (frame >= frames) continue;
+      const bool inside = frame < length;
+      #pragma unroll
+      for (int j = 0; j < 8; j++) {
+        const int channel = group * 64 + 8 * j + 2 * (lane & 3);
+        const size_t at = ((size_t)row * frames + frame) * DIM + channel;
+        float b0, b1;
+        unpack(*(const u32 *)(bias + channel), b0, b1);
+        float v0 = mish(acc[i][j][2 * half] + b0), v1 = mish(acc[i][j][2 * half + 1] + b1);
+        if (RESIDUAL) {
+          // The block's own input is convolved from `x`; the sum wants `residual`, passed as out.
+          float r0, r1;
+          unpack(*(const u32 *)(out + at), r0, r1);
+          v0 += r0; v1 += r1;
+        }
+        if (!inside) { v0 = 0.f; v1 = 0.f; }
+        *(u32 *)(out + at) = pack(v0, v1);
+      }
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(128)
+conv_first(const u16 *x, const u16 *w, const u16 *bias, const int *lengths, u16 *out, int frames) {
+  conv_tile<true, false>(x, w, bias, lengths, out, frames);
+}
+extern "C" __global__ void __launch_bounds__(128)
+conv_second(const u16 *x, const u16 *w, const u16 *bias, const int *lengths, u16 *out, int frames) {
+  conv_tile<false, true>(x, w, bias, lengths, out, frames);
+}
+#endif
+"""

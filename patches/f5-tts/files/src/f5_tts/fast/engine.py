@@ -1,0 +1,254 @@
+"""Runs jobs: picks buckets and plans, steps them, decodes. One caller at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from f5_tts.fast import attention, vocoder
+from f5_tts.fast.audio import Wave
+from f5_tts.fast.embed import text_positions
+from f5_tts.fast.modulation import Tables, evaluate
+from f5_tts.fast.ops import TorchOps, rotary_table
+from f5_tts.fast.plan import Job, Machine, StepPlan, VocoderPlan
+from f5_tts.fast.reference import LruCache
+from f5_tts.fast.schedule import Schedule, build
+from f5_tts.fast.switches import Switches
+from f5_tts.fast.weights import Weights
+
+CUDA_BUCKET = 64
+MAX_FRAMES = 8192
+MAX_BATCH = 16
+# Below this strength upstream computes no unconditioned half.
+NO_GUIDANCE = 1e-5
+
+
+class Cancelled(Exception):
+    """The caller left; the remaining steps were not run."""
+
+
+def never() -> bool:
+    return False
+
+
+def silent() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A finished job: mel (generated frames, mel) fp32 on the device, samples on the host."""
+
+    mel: Tensor
+    wave: Wave
+
+
+class Engine:
+    """Folded weights, chosen kernels, and the plans made so far."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        vocos: vocoder.VocosWeights | None,
+        switches: Switches,
+        *,
+        bucket: int | None = None,
+        max_plans: int = 96,
+        cache_dir: Path | None = None,
+    ) -> None:
+        self.weights, self.vocos, self.switches = weights, vocos, switches
+        arch, cuda = weights.arch, weights.device.type == "cuda"
+        name, attend = attention.choose(
+            arch.heads, arch.dim_head, weights.device, weights.dtype, varlen=switches.varlen
+        )
+        self.machine = Machine(
+            weights=weights,
+            ops=_choose_ops(weights, switches, cache_dir),
+            attend=attend,
+            attend_name=name,
+            fused_qkv=switches.fused_qkv,
+            graphs=switches.graphs and cuda,
+        )
+        self.bucket = bucket if bucket is not None else (CUDA_BUCKET if cuda else 1)
+        self._pool = torch.cuda.graph_pool_handle() if self.machine.graphs else None
+        self._lock = threading.RLock()
+        self._tables: LruCache[Tables] = LruCache(16)
+        self._step_plans: LruCache[StepPlan] = LruCache(max_plans)
+        self._vocoder_plans: LruCache[VocoderPlan] = LruCache(max_plans)
+        self._rotary = self.machine.ops.rotary_form(
+            rotary_table(arch.dim_head, MAX_FRAMES, weights.device)
+        )
+        self._positions = text_positions(arch.text_dim, MAX_FRAMES, weights.device).to(weights.dtype)
+        self.steps_run = 0
+        self.captures = 0
+
+    def tables(self, schedule: Schedule) -> Tables:
+        """The modulation of this schedule, from memory if it was used before."""
+        if not self.switches.schedule:
+            return evaluate(self.weights, schedule)
+        return self._tables.get_or_make(schedule, lambda: evaluate(self.weights, schedule))
+
+    def rounded(self, frames: int) -> int:
+        """The bucket `frames` falls into. ValueError where no bucket is that large."""
+        if frames > MAX_FRAMES:
+            seconds = MAX_FRAMES / 93.75
+            raise ValueError(f"{frames} frames are more than {seconds:.0f} s; split the text")
+        return -(-frames // self.bucket) * self.bucket
+
+    def step_plan(self, frames: int, items: int, guided: bool) -> StepPlan:
+        """The plan of this bucket; on CUDA it is captured when first asked for."""
+
+        def make() -> StepPlan:
+            self.captures += 1
+            return StepPlan(
+                self.machine, frames, items, guided, self._rotary, self._positions, self._pool
+            )
+
+        # Exact lengths (no buckets) would fill the cache with plans that are never met again.
+        if self.bucket == 1 and self._pool is None:
+            return make()
+        return self._step_plans.get_or_make((frames, items, guided), make)
+
+    def vocoder_plan(self, frames: int, items: int) -> VocoderPlan:
+        """The vocoder's plan for this bucket."""
+        if self.vocos is None:
+            raise ValueError("this engine was built without a vocoder")
+        vocos, mel = self.vocos, self.weights.arch.mel_dim
+
+        def make() -> VocoderPlan:
+            self.captures += 1
+            return VocoderPlan(vocos, frames, items, mel, self._pool)
+
+        if self.bucket == 1 and self._pool is None:
+            return make()
+        return self._vocoder_plans.get_or_make((frames, items), make)
+
+    @torch.inference_mode()
+    def mels(
+        self,
+        jobs: Sequence[Job],
+        tables: Tables,
+        *,
+        cancelled: Callable[[], bool] = never,
+        progress: Callable[[], None] = silent,
+    ) -> list[Tensor]:
+        """Finished mels of a batch of jobs that share a schedule. Raises Cancelled between steps."""
+        if not 1 <= len(jobs) <= MAX_BATCH:
+            raise ValueError(f"a batch holds 1 to {MAX_BATCH} jobs, not {len(jobs)}")
+        guided = {job.guidance >= NO_GUIDANCE for job in jobs}
+        if len(guided) != 1:
+            raise ValueError("jobs with and without guidance cannot share a batch")
+        with self._lock:
+            frames = self.rounded(max(job.frames for job in jobs))
+            plan = self.step_plan(frames, _batch_size(len(jobs)), guided.pop())
+            plan.load(jobs)
+            pace = _Pace(self.weights.device)
+            for index in range(tables.schedule.steps):
+                if cancelled():
+                    raise Cancelled
+                if not self.switches.schedule:
+                    tables = evaluate(self.weights, tables.schedule)
+                plan.step(tables, index)
+                self.steps_run += 1
+                pace.wait()
+                progress()
+            return [plan.result(index, job) for index, job in enumerate(jobs)]
+
+    @torch.inference_mode()
+    def waves(self, mels: Sequence[Tensor]) -> list[Wave]:
+        """Samples of finished mels, on the host."""
+        with self._lock:
+            if not self.switches.istft and self.vocos is not None:
+                return [_to_host(vocoder.decode_with_torch(self.vocos, mel)) for mel in mels]
+            frames = self.rounded(max(mel.shape[0] for mel in mels))
+            decoded = self.vocoder_plan(frames, _batch_size(len(mels)))(mels)
+            return [_to_host(wave) for wave in decoded]
+
+    def render(
+        self,
+        jobs: Sequence[Job],
+        tables: Tables,
+        *,
+        cancelled: Callable[[], bool] = never,
+        progress: Callable[[], None] = silent,
+    ) -> list[Rendered]:
+        """`mels`, then `waves`."""
+        with self._lock:
+            mels = self.mels(jobs, tables, cancelled=cancelled, progress=progress)
+            if cancelled():
+                raise Cancelled
+            waves = self.waves(mels)
+        return [Rendered(mel, wave) for mel, wave in zip(mels, waves, strict=True)]
+
+    def schedule(self, nfe: int, sway: float | None) -> Schedule:
+        return build(nfe, sway)
+
+    def stats(self) -> dict[str, float | int]:
+        """Counters since the start."""
+        stats: dict[str, float | int] = {
+            "steps": self.steps_run,
+            "plans": len(self._step_plans) + len(self._vocoder_plans),
+            "captures": self.captures,
+            "graphs": int(self.machine.graphs),
+            "fused_kernels": int(self.machine.ops.fused),
+        }
+        if self.weights.device.type == "cuda":
+            stats["device_bytes"] = torch.cuda.memory_allocated(self.weights.device)
+            stats["device_bytes_peak"] = torch.cuda.max_memory_allocated(self.weights.device)
+        return stats
+
+
+class _Pace:
+    """Keeps the host one step ahead of the device, so that cancelling saves the steps behind."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._pending: torch.cuda.Event | None = None
+
+    def wait(self) -> None:
+        if not self._cuda:
+            return
+        event = torch.cuda.Event()
+        event.record()
+        if self._pending is not None:
+            self._pending.synchronize()
+        self._pending = event
+
+
+def _batch_size(count: int) -> int:
+    """1, 2, 4, 8, 16: few sizes, so that plans are met again."""
+    size = 1
+    while size < count:
+        size *= 2
+    return size
+
+
+def _choose_ops(weights: Weights, switches: Switches, cache_dir: Path | None) -> TorchOps:
+    if switches.kernels and weights.device.type == "cuda" and weights.dtype == torch.float16:
+        from f5_tts.fast.kernels import FusedOps, KernelsUnavailable
+
+        try:
+            return FusedOps(
+                weights,
+                gelu_epilogue=switches.gelu_epilogue,
+                conv=switches.conv,
+                cache_dir=cache_dir,
+            )
+        except KernelsUnavailable:
+            # No NVRTC in this build, or a GPU it does not know: plain torch does the same.
+            pass
+    return TorchOps(weights, gelu_epilogue=switches.gelu_epilogue)
+
+
+def _to_host(wave: Tensor) -> Wave:
+    if not wave.is_cuda:
+        return np.array(wave.numpy(), dtype=np.float32)
+    host = torch.empty(wave.shape, dtype=wave.dtype, pin_memory=True)
+    host.copy_(wave)
+    return np.array(host.numpy(), dtype=np.float32)

@@ -1,0 +1,124 @@
+"""The element-wise arithmetic of a step as fused CUDA kernels, held against `TorchOps`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from f5_tts.fast.cuda_source import SOURCE
+from f5_tts.fast.nvrtc import KernelsUnavailable, Module, compiled
+from f5_tts.fast.ops import TorchOps
+from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights
+
+__all__ = ["FusedOps", "KernelsUnavailable"]
+
+MIN_CAPABILITY = (8, 0)
+MAX_DIM = 2048
+
+
+def defines_for(weights: Weights) -> dict[str, int]:
+    """Compile-time constants of the kernels. KernelsUnavailable where the sizes do not fit."""
+    arch = weights.arch
+    half = arch.dim_head // 2
+    if arch.dim % 8 or arch.dim > MAX_DIM or half not in (8, 16, 32, 64):
+        raise KernelsUnavailable(f"no kernels for dim {arch.dim} with heads of {arch.dim_head}")
+    padded = -(-arch.mel_dim // 8) * 8
+    return {"DIM": arch.dim, "HEADS": arch.heads, "HALF": half, "MEL": arch.mel_dim, "MELP": padded}
+
+
+class FusedOps(TorchOps):
+    """fp16 on CUDA, compute capability 8.0 and up."""
+
+    fused = True
+
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        gelu_epilogue: bool = True,
+        conv: bool = True,
+        cache_dir: Path | None = None,
+    ) -> None:
+        super().__init__(weights, gelu_epilogue=gelu_epilogue)
+        capability = torch.cuda.get_device_capability(weights.device)
+        if capability < MIN_CAPABILITY or weights.dtype != torch.float16:
+            raise KernelsUnavailable(f"no kernels for compute capability {capability}, {weights.dtype}")
+        defines = defines_for(weights)
+        self._melp = defines["MELP"]
+        self._module = Module(compiled(SOURCE, capability, defines, cache_dir))
+        extra = self._melp - weights.arch.mel_dim
+        # Columns and rows of zeros: 16-byte rows let the GEMM use its fast loads.
+        self._in_x = F.pad(weights.in_x, (0, extra)).contiguous()
+        self._proj_w = F.pad(weights.proj_w, (0, 0, 0, extra)).contiguous()
+        self._proj_b = F.pad(weights.proj_b, (0, extra)).contiguous()
+        self._conv_w = [_by_tap(w) for w in weights.conv_w] if conv and weights.arch.dim == 1024 else None
+
+    def input(self, y: Tensor, constant: Tensor, lengths: Tensor) -> Tensor:
+        items, frames, _ = y.shape
+        half = torch.empty(items * frames, self._melp, dtype=constant.dtype, device=y.device)
+        pairs = items * frames * self._melp // 2
+        self._module.launch("cast_pad", (_blocks(pairs, 256), 1, 1), 256, y, half, items * frames)
+        h = F.linear(half, self._in_x)
+        out = torch.empty_like(constant)
+        vectors = constant.numel() // 8
+        self._module.launch(
+            "join_input", (_blocks(vectors, 256), 1, 1), 256,
+            h, constant, lengths, out, items, constant.shape[0], frames,
+        )  # fmt: skip
+        return out
+
+    def positions(self, h: Tensor, lengths: Tensor) -> Tensor:
+        if self._conv_w is None:
+            return super().positions(h, lengths)
+        rows, frames, _ = h.shape
+        grid = (_blocks(frames, 128), CONV_GROUPS, rows)
+        middle = torch.empty_like(h)
+        w, bias = self._conv_w, self._weights.conv_b
+        self._module.launch("conv_first", grid, 128, h, w[0], bias[0], lengths, middle, frames)
+        self._module.launch("conv_second", grid, 128, middle, w[1], bias[1], lengths, h, frames)
+        return h
+
+    def norm(self, x: Tensor, modulation: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        rows = x.numel() // x.shape[-1]
+        self._module.launch("norm_only", (_blocks(rows, 4), 1, 1), 128, x, modulation, out, rows)
+        return out
+
+    def add_norm(self, x: Tensor, y: Tensor, gate: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
+        out = torch.empty_like(x)
+        rows = x.numel() // x.shape[-1]
+        self._module.launch(
+            "add_norm", (_blocks(rows, 4), 1, 1), 128, x, y, gate, modulation, out, rows
+        )
+        return x, out
+
+    def rotate(self, qkv: Tensor, table: Tensor, heads: int) -> Tensor:
+        tokens = qkv.shape[0] * qkv.shape[1]
+        self._module.launch(
+            "rotate", (_blocks(tokens, 4), 1, 1), 128, qkv, table, tokens, qkv.shape[1], heads
+        )
+        return qkv
+
+    def project(self, x: Tensor) -> Tensor:
+        return F.linear(x, self._proj_w, self._proj_b)
+
+    def advance(self, y: Tensor, flow: Tensor, delta: Tensor, guidance: Tensor | None) -> None:
+        items, frames, _ = y.shape
+        self._module.launch(
+            "advance", (_blocks(y.numel(), 256), 1, 1), 256, y, flow, delta, guidance, items, frames
+        )
+
+
+def _by_tap(weight: Tensor) -> Tensor:
+    """(dim, 64, 31) to (16 groups, 31 taps, 64 out, 64 in)."""
+    dim, inner, taps = weight.shape
+    grouped = weight.view(CONV_GROUPS, dim // CONV_GROUPS, inner, taps)
+    assert taps == CONV_KERNEL
+    return grouped.permute(0, 3, 1, 2).contiguous()
+
+
+def _blocks(count: int, size: int) -> int:
+    return -(-count // size)

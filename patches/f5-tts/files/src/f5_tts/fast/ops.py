@@ -1,0 +1,111 @@
+"""The element-wise arithmetic of a step, in plain torch.
+
+`TorchOps` runs anywhere and is what the fused kernels are held against. Modulation is the same
+for every row of a batch, so LayerNorm and modulation are one LayerNorm whose weight is 1 + scale
+and whose bias is the shift.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights
+
+NORM_EPS = 1e-6
+
+
+def rotary_table(dim_head: int, frames: int, device: torch.device) -> Tensor:
+    """(2, frames, dim_head / 2) fp32: cosines and sines. In fp16 the angle is off by 0.46 rad."""
+    steps = torch.arange(0, dim_head, 2, device=device, dtype=torch.float32)
+    frequencies = 1.0 / (10000.0 ** (steps / dim_head))
+    angles = torch.outer(torch.arange(frames, device=device, dtype=torch.float32), frequencies)
+    return torch.stack((angles.cos(), angles.sin()))
+
+
+class TorchOps:
+    """Plain torch. `fused` tells whether these are the CUDA kernels."""
+
+    fused = False
+
+    def __init__(self, weights: Weights, *, gelu_epilogue: bool = True) -> None:
+        self._weights = weights
+        self._epilogue = gelu_epilogue and weights.device.type == "cuda"
+
+    def rotary_form(self, table: Tensor) -> Tensor:
+        """The rotary table as `rotate` wants it; here in the weights' type for fp16 products."""
+        return table
+
+    def input(self, y: Tensor, constant: Tensor, lengths: Tensor) -> Tensor:
+        """Noise (items, frames, mel) fp32 and the constant half to (2 * items, frames, dim).
+
+        Rows past an item's length come out as zero: the convolution behind reads them.
+        """
+        h = F.linear(y.to(constant.dtype), self._weights.in_x)
+        halves = constant.shape[0] // h.shape[0]
+        h = constant.view(halves, *h.shape) + h
+        return h.view(constant.shape).masked_fill_(_outside(constant, lengths), 0.0)
+
+    def positions(self, h: Tensor, lengths: Tensor) -> Tensor:
+        """The convolutional position embedding, added to its input."""
+        w = self._weights
+        outside = _outside(h, lengths).transpose(1, 2)
+        c = h.transpose(1, 2)
+        pad = CONV_KERNEL // 2
+        c = F.mish(F.conv1d(c, w.conv_w[0], w.conv_b[0], padding=pad, groups=CONV_GROUPS))
+        c = c.masked_fill(outside, 0.0)
+        c = F.mish(F.conv1d(c, w.conv_w[1], w.conv_b[1], padding=pad, groups=CONV_GROUPS))
+        return h + c.transpose(1, 2)
+
+    def norm(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """LayerNorm(x) * (1 + scale) + shift; `modulation` rows: 1 + scale, shift."""
+        return F.layer_norm(x, (x.shape[-1],), modulation[0], modulation[1], NORM_EPS)
+
+    def add_norm(self, x: Tensor, y: Tensor, gate: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
+        """x + gate * y, and its modulated LayerNorm."""
+        x = torch.addcmul(x, y, gate)
+        return x, self.norm(x, modulation)
+
+    def rotate(self, qkv: Tensor, table: Tensor, heads: int) -> Tensor:
+        """Rotary positions on query and key of the first `heads` heads, in place.
+
+        `qkv`: (rows, frames, 3, heads, dim_head), pairs half a head apart.
+        """
+        pairs = qkv[:, :, :2, :heads]
+        half = pairs.shape[-1] // 2
+        cos, sin = (part[None, :, None, None, :] for part in table.unbind(0))
+        first, second = pairs[..., :half].float(), pairs[..., half:].float()
+        turned = (first * cos - second * sin, second * cos + first * sin)
+        pairs[..., :half], pairs[..., half:] = turned
+        return qkv
+
+    def gelu_linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """GELU (tanh form) of a linear layer, inside the GEMM where cuBLASLt offers it."""
+        if self._epilogue:
+            flat = x.reshape(-1, x.shape[-1])
+            out = torch.ops.aten._addmm_activation(bias, flat, weight.t(), use_gelu=True)
+            return out.view(*x.shape[:-1], weight.shape[0])
+        return F.gelu(F.linear(x, weight, bias), approximate="tanh")
+
+    def project(self, x: Tensor) -> Tensor:
+        """The last projection: (rows, frames, dim) to (rows, frames, mel or wider)."""
+        return F.linear(x, self._weights.proj_w, self._weights.proj_b)
+
+    def advance(self, y: Tensor, flow: Tensor, delta: Tensor, guidance: Tensor | None) -> None:
+        """One Euler step of y (items, frames, mel) fp32, in place.
+
+        `flow`: (items or 2 * items, frames, mel); `guidance`: (items, 1, 1) fp32, or None
+        where the second half was not computed; `delta`: (1,) fp32.
+        """
+        if guidance is None:
+            y.addcmul_(flow.float(), delta)
+            return
+        with_cond, without = flow.view(2, *y.shape).float().unbind(0)
+        y.addcmul_(with_cond + (with_cond - without) * guidance, delta)
+
+
+def _outside(x: Tensor, lengths: Tensor) -> Tensor:
+    """(rows, frames, 1) bool: past the row's length."""
+    steps = torch.arange(x.shape[1], device=x.device)
+    return (steps.unsqueeze(0) >= lengths.unsqueeze(1)).unsqueeze(-1)

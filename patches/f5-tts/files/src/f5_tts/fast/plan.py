@@ -1,0 +1,200 @@
+"""Buffers of one bucket, and the CUDA graphs captured over them.
+
+A bucket is a number of frames, rounded up; a plan serves every request of its bucket, because
+lengths, text, reference, noise, guidance and the step's modulation are all read from its buffers.
+Each graph is one step, so a caller who leaves costs at most the steps already launched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from f5_tts.fast import attention, embed, vocoder
+from f5_tts.fast.modulation import Tables
+from f5_tts.fast.ops import TorchOps
+from f5_tts.fast.step import StepInputs, step
+from f5_tts.fast.weights import Weights
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of speech to make, with everything already a number.
+
+    `tokens`: vocabulary indices of reference and new text. `mel`: (reference mel frames, mel) on
+    the device. `reference_frames`: whole hops of reference audio. `frames`: in all. `noise`:
+    (frames, mel). `guidance`: strength of classifier-free guidance.
+    """
+
+    tokens: Sequence[int]
+    mel: Tensor
+    reference_frames: int
+    frames: int
+    noise: Tensor
+    guidance: float
+
+    @property
+    def generated(self) -> int:
+        return self.frames - self.reference_frames
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How steps are computed here: weights and the chosen implementations."""
+
+    weights: Weights
+    ops: TorchOps
+    attend: attention.Attend
+    attend_name: str
+    fused_qkv: bool
+    graphs: bool
+    compiled: bool = False
+
+
+class Recorded:
+    """A function without arguments that works in place: captured once, then replayed."""
+
+    def __init__(self, work: Callable[[], None], pool: object | None) -> None:
+        self._work = work
+        self._graph: torch.cuda.CUDAGraph | None = None
+        if pool is None:
+            return
+        # Twice outside the capture: libraries pick kernels and allocate workspace on first use.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            work()
+            work()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            work()
+        self._graph = graph
+
+    @property
+    def captured(self) -> bool:
+        return self._graph is not None
+
+    def __call__(self) -> None:
+        if self._graph is None:
+            self._work()
+        else:
+            self._graph.replay()
+
+
+class StepPlan:
+    """Everything up to the finished mel, for `items` requests of at most `frames` frames."""
+
+    def __init__(
+        self, machine: Machine, frames: int, items: int, guided: bool, rotary: Tensor, positions: Tensor, pool: object | None
+    ) -> None:
+        weights, arch = machine.weights, machine.weights.arch
+        device, dtype = weights.device, weights.dtype
+        rows = 2 * items if guided else items
+        self.frames, self.items, self.guided = frames, items, guided
+        self._machine = machine
+        self._positions = positions[:frames]
+        self._tokens = torch.zeros(items, frames, dtype=torch.int64, device=device)
+        self._lengths = torch.full((items,), frames, dtype=torch.int64, device=device)
+        self._cond = torch.zeros(items, frames, arch.mel_dim, dtype=dtype, device=device)
+        self.inputs = StepInputs(
+            y=torch.zeros(items, frames, arch.mel_dim, dtype=torch.float32, device=device),
+            constant=torch.zeros(rows, frames, arch.dim, dtype=dtype, device=device),
+            lengths=attention.make_lengths(rows, frames, device),
+            rotary=rotary[:, :frames].contiguous(),
+            blocks=torch.zeros(arch.depth, 6, arch.dim, dtype=dtype, device=device),
+            final=torch.zeros(2, arch.dim, dtype=dtype, device=device),
+            delta=torch.zeros(1, dtype=torch.float32, device=device),
+            guidance=torch.zeros(items, 1, 1, device=device) if guided else None,
+        )
+        self._prepare = Recorded(self._run_prepare, pool)
+        self._step = Recorded(self._run_step, pool)
+
+    @property
+    def captured(self) -> bool:
+        return self._step.captured
+
+    def _run_prepare(self) -> None:
+        both = embed.constant_input(
+            self._machine.weights, self._tokens, self._cond, self._lengths, self._positions
+        )
+        self.inputs.constant.copy_(both[: self.inputs.constant.shape[0]])
+        rows = self.inputs.lengths.valid
+        rows.copy_(self._lengths.repeat(rows.shape[0] // self.items))
+        attention.update_lengths(self.inputs.lengths, self.frames)
+
+    def _run_step(self) -> None:
+        m = self._machine
+        step(m.weights, m.ops, m.attend, self.inputs, fused_qkv=m.fused_qkv)
+
+    def load(self, jobs: Sequence[Job]) -> None:
+        """Fill the buffers for these jobs and encode their text. Missing items stay idle copies."""
+        host = torch.zeros(self.items, self.frames + 1, dtype=torch.int64)
+        for index in range(self.items):
+            job = jobs[min(index, len(jobs) - 1)]
+            tokens = torch.tensor(job.tokens[: job.frames], dtype=torch.int64)
+            host[index, : tokens.shape[0]] = tokens + 1
+            host[index, -1] = job.frames
+            self._cond[index, : job.mel.shape[0]] = job.mel
+            self._cond[index, job.mel.shape[0] :].zero_()
+            self.inputs.y[index, : job.frames] = job.noise
+        if self._tokens.is_cuda:
+            host = host.pin_memory()
+        moved = host.to(self._tokens.device, non_blocking=True)
+        self._tokens.copy_(moved[:, :-1])
+        self._lengths.copy_(moved[:, -1])
+        if self.inputs.guidance is not None:
+            strengths = [jobs[min(i, len(jobs) - 1)].guidance for i in range(self.items)]
+            if len(set(strengths)) == 1:
+                self.inputs.guidance.fill_(strengths[0])
+            else:
+                self.inputs.guidance.copy_(torch.tensor(strengths).view(-1, 1, 1))
+        self._prepare()
+
+    def step(self, tables: Tables, index: int) -> None:
+        """One Euler step of the loaded jobs."""
+        self.inputs.blocks.copy_(tables.blocks[index])
+        self.inputs.final.copy_(tables.final[index])
+        self.inputs.delta.copy_(tables.deltas[index : index + 1])
+        self._step()
+
+    def result(self, index: int, job: Job) -> Tensor:
+        """(generated frames, mel) fp32: frames the reference reaches into are the reference's."""
+        out = self.inputs.y[index, job.reference_frames : job.frames].clone()
+        kept = job.mel.shape[0] - job.reference_frames
+        if kept > 0:
+            out[:kept] = job.mel[job.reference_frames :]
+        return out
+
+
+class VocoderPlan:
+    """Vocos over `items` mels of at most `frames` frames."""
+
+    def __init__(self, weights: vocoder.VocosWeights, frames: int, items: int, mel: int, pool: object | None) -> None:
+        device = weights.window.device
+        self._weights = weights
+        self._mel = torch.zeros(items, frames, mel, device=device)
+        self._lengths = torch.full((items,), frames, dtype=torch.int64, device=device)
+        self._wave = torch.zeros(items, vocoder.samples_for(weights, frames), device=device)
+        self._decode = Recorded(self._run, pool)
+
+    @property
+    def captured(self) -> bool:
+        return self._decode.captured
+
+    def _run(self) -> None:
+        self._wave.copy_(vocoder.decode(self._weights, self._mel, self._lengths))
+
+    def __call__(self, mels: Sequence[Tensor]) -> list[Tensor]:
+        """Waveforms (samples,) of mels (frames, mel), still on the device."""
+        for index, mel in enumerate(mels):
+            self._mel[index, : mel.shape[0]] = mel
+            self._lengths[index] = mel.shape[0]
+        self._decode()
+        return [
+            self._wave[index, : vocoder.samples_for(self._weights, mel.shape[0])]
+            for index, mel in enumerate(mels)
+        ]

@@ -1,0 +1,68 @@
+"""One evaluation of the network and one Euler step: the loop body that everything serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from f5_tts.fast.attention import Attend, Lengths
+from f5_tts.fast.ops import TorchOps
+from f5_tts.fast.weights import Weights
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """Buffers that one step reads; `y` is also written. Shapes as in `ops` and `modulation`.
+
+    `blocks`: (depth, 6, dim). `final`: (2, dim). `delta`: (1,) fp32. `guidance`: (items, 1, 1)
+    fp32, or None without classifier-free guidance. `rotary`: what `ops.rotary_form` gave.
+    """
+
+    y: Tensor
+    constant: Tensor
+    lengths: Lengths
+    rotary: Tensor
+    blocks: Tensor
+    final: Tensor
+    delta: Tensor
+    guidance: Tensor | None
+
+
+def velocity(weights: Weights, ops: TorchOps, attend: Attend, s: StepInputs, *, fused_qkv: bool = True) -> Tensor:
+    """The network's flow at y: (rows, frames, mel, padding included where `ops` pads);
+    rows are items, or items twice with guidance."""
+    arch = weights.arch
+    rotated = arch.heads if arch.pe_attn_head is None else arch.pe_attn_head
+    valid = s.lengths.valid
+    x = ops.positions(ops.input(s.y, s.constant, valid), valid)
+    rows, frames, _ = x.shape
+    normed = ops.norm(x, s.blocks[0])
+    for index, layer in enumerate(weights.layers):
+        if fused_qkv:
+            qkv = F.linear(normed, layer.qkv_w, layer.qkv_b)
+        else:
+            qkv = _separate_qkv(normed, layer.qkv_w, layer.qkv_b)
+        qkv = ops.rotate(qkv.view(rows, frames, 3, arch.heads, arch.dim_head), s.rotary, rotated)
+        attended = attend(qkv, s.lengths).reshape(rows, frames, arch.inner)
+        branch = F.linear(attended, layer.out_w, layer.out_b)
+        x, normed = ops.add_norm(x, branch, s.blocks[index, 2], s.blocks[index, 3:5])
+        hidden = ops.gelu_linear(normed, layer.ff1_w, layer.ff1_b)
+        branch = F.linear(hidden, layer.ff2_w, layer.ff2_b)
+        following = s.final if index + 1 == arch.depth else s.blocks[index + 1]
+        x, normed = ops.add_norm(x, branch, s.blocks[index, 5], following)
+    return ops.project(normed)
+
+
+def _separate_qkv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Three GEMMs, as upstream has them (the switch `fused_qkv` off)."""
+    import torch
+
+    thirds = zip(weight.chunk(3), bias.chunk(3), strict=True)
+    return torch.cat([F.linear(x, w, b) for w, b in thirds], dim=-1)
+
+
+def step(weights: Weights, ops: TorchOps, attend: Attend, s: StepInputs, *, fused_qkv: bool = True) -> None:
+    """Move `s.y` one Euler step, in place."""
+    ops.advance(s.y, velocity(weights, ops, attend, s, fused_qkv=fused_qkv), s.delta, s.guidance)

@@ -1,0 +1,61 @@
+"""One environment variable per optimisation, so that each can be turned off and measured.
+
+Every switch is on unless its variable is `0`, `off`, `false` or `no`, except those listed in
+`OPT_IN`. The environment is read when a synthesizer is built, not at import.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+PREFIX = "F5_FAST_"
+_OFF = frozenset({"0", "off", "false", "no"})
+_ON = frozenset({"1", "on", "true", "yes"})
+
+
+@dataclass(frozen=True)
+class Switches:
+    """What is on. The field `graphs` is the variable `F5_FAST_GRAPHS`, and so on.
+
+    `bridge`: upstream's `infer_batch_process` uses the fast path.
+    `graphs`: CUDA graphs. `kernels`: fused CUDA kernels built with NVRTC.
+    `fused_qkv`: one GEMM for query, key and value. `gelu_epilogue`: GELU inside the GEMM.
+    `schedule`: time MLP and AdaLN evaluated once per schedule instead of once per step.
+    `varlen`: attention that knows each row's length, instead of a mask. `conv`: the fused
+    grouped convolution. `voices`: the voice cache. `istft`: our inverse STFT over the
+    graphed vocoder. `batching`: chunks of one text share a batch. `first_chunk`: a short
+    first chunk. `folded`: the folded weight file. `compile` (opt-in): torch.compile.
+    """
+
+    bridge: bool = True
+    graphs: bool = True
+    kernels: bool = True
+    fused_qkv: bool = True
+    gelu_epilogue: bool = True
+    schedule: bool = True
+    varlen: bool = True
+    conv: bool = True
+    voices: bool = True
+    istft: bool = True
+    batching: bool = True
+    first_chunk: bool = True
+    folded: bool = True
+    compile: bool = False
+
+
+def read(environ: Mapping[str, str] | None = None) -> Switches:
+    """The switches the environment asks for; ValueError names a value that is neither on nor off."""
+    source = os.environ if environ is None else environ
+    chosen: dict[str, bool] = {}
+    for field in fields(Switches):
+        name = PREFIX + field.name.upper()
+        value = source.get(name, "").strip().lower()
+        if value in _OFF:
+            chosen[field.name] = False
+        elif value in _ON:
+            chosen[field.name] = True
+        elif value:
+            raise ValueError(f"{name}={value!r} is neither on (1) nor off (0)")
+    return Switches(**chosen)

@@ -1,0 +1,74 @@
+"""The hooks themselves: they fit every version exactly, and do what their headers say."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import conftest
+import pytest
+
+
+def git_blob(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+@pytest.mark.parametrize("number", conftest.VERSIONS)
+def test_upstream_files_are_the_ones_recorded(number: str, tmp_path: Path) -> None:
+    root = conftest.unpack(number, tmp_path)
+    rows = [
+        line.split("\t")
+        for line in (conftest.SERIES / "upstream.tsv").read_text().splitlines()
+        if not line.startswith("#")
+    ]
+    mine = [(path, blob) for version, path, blob in rows if version == number]
+    assert mine
+    for path, blob in mine:
+        assert git_blob((root / path).read_bytes()) == blob, path
+    touched = {
+        line[6:].strip()
+        for patch in conftest.series_for(number)
+        for line in patch.read_text().splitlines()
+        if line.startswith("--- a/")
+    }
+    assert touched == {path for path, _ in mine}
+
+
+@pytest.mark.parametrize("number", conftest.VERSIONS)
+def test_series_applies_and_reverts_byte_for_byte(number: str, tmp_path: Path) -> None:
+    root = conftest.unpack(number, tmp_path)
+    before = {path: path.read_bytes() for path in root.rglob("*.py")}
+    conftest.apply_series(number, root)
+    assert any(path.read_bytes() != data for path, data in before.items())
+    for patch in reversed(conftest.series_for(number)):
+        subprocess.run(["git", "apply", "-p1", "-R", str(patch)], cwd=root, check=True)
+    assert all(path.read_bytes() == data for path, data in before.items())
+
+
+def test_every_patch_says_why_and_is_listed() -> None:
+    listed = {
+        line.split()[0]
+        for line in (conftest.SERIES / "series").read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    }
+    present = {path.name for path in conftest.SERIES.glob("*.patch")}
+    assert listed == present
+    for name in present:
+        header = (conftest.SERIES / name).read_text().split("diff --git")[0]
+        assert len(header.strip().splitlines()) >= 3, f"{name} does not say why"
+
+
+def test_model_names_are_lazy(patched: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from f5_tts.model import CFM, DiT\n"
+        "assert CFM.__module__ == 'f5_tts.model.cfm' and DiT.__module__ == 'f5_tts.model.backbones.dit'\n"
+        "print([m for m in ('wandb', 'accelerate', 'datasets', 'ema_pytorch', 'f5_tts.model.trainer') if m in sys.modules])\n"
+        "import f5_tts.model\n"
+        "try: f5_tts.model.Nope\n"
+        "except AttributeError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(patched)], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[]", "module 'f5_tts.model' has no attribute 'Nope'"], done.stderr

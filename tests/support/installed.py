@@ -1,0 +1,106 @@
+"""A box with ishowtts-ops installed on it, and the daemon that runs there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.support.container import Box, free_port
+
+CONFIG = "/etc/ishowtts-ops/config.yaml"
+CLOCKS = "ishowtts-clocks.service"
+DAEMON = "ishowtts-tts.service"
+GUARD = "ishowtts-guard.service"
+GUARD_TIMER = "ishowtts-guard.timer"
+UNITS = (CLOCKS, DAEMON, GUARD, GUARD_TIMER)
+DROP_IN = f"/etc/systemd/system/{DAEMON}.d/test.conf"
+
+GPU = "/sys/class/devfreq/17000000.gpu"
+CPU = "/sys/devices/system/cpu/cpufreq/policy0"
+EMC = "/sys/kernel/debug/bpmp/debug/clk/emc"
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """The daemon of a box, over HTTP: a box shares this machine's network."""
+
+    port: int
+
+    def _url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def get(self, path: str) -> httpx.Response | None:
+        """The answer, or None while nobody listens."""
+        try:
+            return httpx.get(self._url(path), timeout=10, trust_env=False)
+        except httpx.TransportError:
+            return None
+
+    def ready(self) -> bool:
+        answer = self.get("/readyz")
+        return answer is not None and answer.status_code == 200
+
+    def say(self, text: str, **fields: object) -> httpx.Response:
+        body = {"input": text, **fields}
+        return httpx.post(self._url("/v1/audio/speech"), json=body, timeout=60, trust_env=False)
+
+
+def configure(box: Box, **sections: Mapping[str, object]) -> Daemon:
+    """Write the box's configuration: the tone engine on a port of its own, unless told otherwise.
+
+    Args:
+        sections: keys to set, by section: `daemon={"watchdog_seconds": 3}`.
+    """
+    port = free_port()
+    wanted: dict[str, dict[str, object]] = {
+        "engine": {"kind": "tone"},
+        "daemon": {"port": port, "drain_seconds": 5},
+    }
+    for name, keys in sections.items():
+        wanted.setdefault(name, {}).update(keys)
+    box.write(CONFIG, yaml.safe_dump(wanted))
+    return Daemon(port)
+
+
+def fault(box: Box, faults: str) -> None:
+    """Let the tone engine misbehave: a drop-in, as an administrator writes one."""
+    box.write(DROP_IN, f"[Service]\nEnvironment=ISHOWTTS_TONE_FAULT={faults}\n")
+    box.systemctl("daemon-reload")
+
+
+def envelope(text: str) -> dict[str, Any]:
+    """The data of a command's `--json`."""
+    found: dict[str, Any] = json.loads(text)
+    assert found["version"] == 1
+    return found
+
+
+def ledger(box: Box) -> Path:
+    return box.path("/var/lib/ishowtts-ops/ledger.json")
+
+
+def mode_name(box: Box) -> str:
+    """The power mode as NVIDIA's tool tells it."""
+    first = box.exec("nvpmodel", "-q").stdout.splitlines()[0]
+    return first.removeprefix("NV Power Mode: ")
+
+
+def unlocked(box: Box) -> list[str]:
+    """What is not locked, read from the hardware's attributes; empty when all is."""
+    found = []
+    for what, low, high in (
+        ("gpu", f"{GPU}/min_freq", f"{GPU}/max_freq"),
+        ("cpu", f"{CPU}/scaling_min_freq", f"{CPU}/scaling_max_freq"),
+        ("emc", f"{EMC}/rate", f"{EMC}/max_rate"),
+    ):
+        if box.exec("cat", low).stdout != box.exec("cat", high).stdout:
+            found.append(what)
+    if box.exec("cat", f"{EMC}/mrq_rate_locked").stdout.strip() != "1":
+        found.append("emc lock")
+    return found

@@ -1,0 +1,286 @@
+"""Start, stages, readiness, watchdog, drain and exit codes of real daemon processes, with a real
+notification socket at the other end of sd_notify."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from daemon_server import NotifySocket, Server, eventually, serving
+
+from ishowtts_ops.config import Manifest
+
+needs_espeak = pytest.mark.skipif(
+    shutil.which("espeak-ng") is None, reason="espeak-ng is not installed"
+)
+
+
+@pytest.fixture
+def manager() -> Iterator[NotifySocket]:
+    notify = NotifySocket()
+    yield notify
+    notify.close()
+
+
+def in_background(call: Callable[[], httpx.Response]) -> Callable[[], httpx.Response]:
+    """Begin a request; the result's call waits for its answer."""
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(call()))
+    thread.start()
+
+    def wait() -> httpx.Response:
+        thread.join(30)
+        return answers[0]
+
+    return wait
+
+
+# ---- start ---------------------------------------------------------------------------------------
+
+
+def test_ready_comes_after_warm_up_and_a_slow_start_is_extended(
+    tmp_path: Path, manager: NotifySocket
+) -> None:
+    env = {"ISHOWTTS_TONE_FAULT": "load:2.5", "NOTIFY_SOCKET": manager.address}
+    with serving(tmp_path, env=env) as server:
+        server.wait_listening()
+        assert server.status("/livez") == 200
+        assert server.status("/readyz") == 503
+        story = server.ready()
+        assert story["status"] == "warming"
+        assert "loading tone" in story["reasons"][0]
+        refused = server.speak("too early")
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "not_ready"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "READY=1" not in manager.lines
+        eventually(lambda: "READY=1" in manager.lines)
+        assert server.speak("now").status_code == 200
+
+        lines = manager.lines
+        before = lines[: lines.index("READY=1")]
+        assert sum(line.startswith("EXTEND_TIMEOUT_USEC=") for line in before) >= 2
+        stages = [line.removeprefix("STATUS=") for line in before if line.startswith("STATUS=")]
+        assert stages[0] == "loading tone"
+        assert "warming voice tone-a (1 of 2)" in stages
+        assert stages.index("warming voice tone-b (2 of 2)") < stages.index(
+            "ready: tone with 2 voices"
+        )
+        assert server.stop() == 0
+
+
+@needs_espeak
+def test_a_light_voice_speaks_while_the_engine_warms_up(tmp_path: Path) -> None:
+    with serving(tmp_path, env={"ISHOWTTS_TONE_FAULT": "load:600"}) as server:
+        server.wait_listening()
+        eventually(lambda: server.ready()["fallback"] == {"engine": "espeak", "ready": True})
+        answer = server.speak("Good evening, everybody.", fallback=True)
+        assert answer.status_code == 200
+        assert answer.headers["x-ishowtts-engine"] == "espeak"
+        assert answer.headers["x-ishowtts-fallback"] == "true"
+        assert server.metric("ishowtts_fallbacks_total") == 1
+        assert server.speak("Good evening, everybody.").status_code == 503
+        asked = server.speak("Good evening, everybody.", model="espeak")
+        assert asked.headers["x-ishowtts-fallback"] == "false"
+        assert asked.content == answer.content
+        # A signal in the middle of a warm-up is obeyed at once.
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "words"),
+    [
+        ({"settings": {"default_voice": "nobody"}}, 78, "default_voice is 'nobody'"),
+        ({"kind": "f5"}, 78, "The engine manifest names no F5-TTS sources."),
+        (
+            {"kind": "f5", "manifest": Manifest(source="/nowhere/src")},
+            78,
+            "There is no f5_tts package in /nowhere/src.",
+        ),
+        ({"env": {"ISHOWTTS_TONE_FAULT": "sleepy"}}, 78, "'sleepy', which is no fault"),
+        (
+            {"env": {"ISHOWTTS_TONE_FAULT": "silence"}},
+            1,
+            "Voice 'tone-a' did not pass its warm-up: The engine made nothing but silence.",
+        ),
+    ],
+    ids=["voice", "no-source", "lost-source", "fault", "mute"],
+)
+def test_a_start_that_cannot_be_says_why(
+    tmp_path: Path, how: dict[str, Any], code: int, words: str
+) -> None:
+    with serving(tmp_path, **how) as server:
+        assert server.wait() == code
+        assert words in server.log
+        assert "Traceback" not in server.log
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        with serving(tmp_path, daemon={"port": port}) as server:
+            assert server.wait() == 1
+            assert f"Cannot listen on 127.0.0.1, port {port}: Address already in use." in server.log
+
+
+def test_an_engine_that_crashes_in_warm_up_ends_the_daemon_with_its_traceback(
+    tmp_path: Path,
+) -> None:
+    with serving(tmp_path, env={"ISHOWTTS_TONE_FAULT": "raise"}) as server:
+        assert server.wait() == 1
+        assert "ToneFault: a test asked for this failure" in server.log
+
+
+# ---- the queue -----------------------------------------------------------------------------------
+
+
+def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
+    with serving(
+        tmp_path, daemon={"queue_limit": 2}, env={"ISHOWTTS_TONE_FAULT": "text"}
+    ) as server:
+        server.wait_ready()
+        # 48 characters are 2.4 s of tones in 3 pieces; the recent RTF is then about 0.2.
+        text = "a text of a good length, spoken slowly".ljust(33, "!") + "fault:slow:0.3"
+        running = in_background(lambda: server.speak(text))
+        eventually(lambda: server.ready()["queue"]["busy"])
+        waiting = [in_background(lambda: server.speak("waiting")) for _ in range(2)]
+        eventually(lambda: server.ready()["queue"]["depth"] == 2)
+        assert server.metric("ishowtts_queue_depth") == 2
+        refused = server.speak("one too many")
+        assert refused.status_code == 429
+        error = refused.json()["error"]
+        assert (error["type"], error["code"]) == ("rate_limit_error", "queue_full")
+        assert int(refused.headers["retry-after"]) == 1
+        assert [answer().status_code for answer in (running, *waiting)] == [200] * 3
+        outcome = {"outcome": "queue_full", "engine": "none"}
+        assert server.metric("ishowtts_requests_total", **outcome) == 1
+
+
+# ---- the watchdog --------------------------------------------------------------------------------
+
+
+def test_a_hung_engine_gets_no_watchdog_message_and_its_stacks_are_dumped(
+    tmp_path: Path, manager: NotifySocket
+) -> None:
+    env = {
+        "ISHOWTTS_TONE_FAULT": "text",
+        "NOTIFY_SOCKET": manager.address,
+        "WATCHDOG_USEC": "1500000",
+    }
+    with serving(tmp_path, env=env) as server:
+        server.wait_ready()
+        # Idle, it is fed by canaries.
+        eventually(lambda: len(manager.times("WATCHDOG=1")) >= 3)
+        assert server.ready()["canaries"] >= 2
+        hung = in_background(lambda: server.speak("fault:hang"))
+        eventually(lambda: server.ready()["queue"]["busy"])
+        began = time.monotonic()
+        late = server.speak("behind it", deadline_ms=300)
+        assert late.status_code == 504
+
+        eventually(lambda: server.status("/livez") == 503)
+        story = server.ready()
+        assert story["status"] == "failing"
+        assert "made no progress" in story["reasons"][0]
+        assert server.speak("refused").status_code == 503
+        time.sleep(1.5)
+        fed = manager.times("WATCHDOG=1")
+        assert not [at for at in fed if at > began + 0.5], "a hung engine was fed"
+        assert "tone.py" in server.log and "in stream" in server.log
+        assert "Timeout (0:00:01" in server.log
+        assert "the engine hangs" in server.log
+
+        # systemd's kill: SIGABRT dumps the stacks once more and ends the process.
+        server.process.send_signal(signal.SIGABRT)
+        assert server.wait() == -signal.SIGABRT
+        assert "Fatal Python error: Aborted" in server.log
+        with pytest.raises(IndexError):
+            hung()
+
+
+def test_a_broken_engine_fails_its_canary_and_is_left_to_the_watchdog(
+    tmp_path: Path, manager: NotifySocket
+) -> None:
+    env = {
+        "ISHOWTTS_TONE_FAULT": "text",
+        "NOTIFY_SOCKET": manager.address,
+        "WATCHDOG_USEC": "1500000",
+    }
+    with serving(tmp_path, env=env) as server:
+        server.wait_ready()
+        assert server.speak("fault:break").status_code == 500
+        eventually(lambda: server.ready()["status"] == "failing")
+        broken = time.monotonic()
+        assert "failed its canary" in server.ready()["reasons"][0]
+        assert server.speak("hello").status_code == 503
+        time.sleep(1.6)
+        assert not [at for at in manager.times("WATCHDOG=1") if at > broken + 0.3]
+
+
+# ---- the end -------------------------------------------------------------------------------------
+
+
+def test_sigterm_finishes_what_was_begun_and_refuses_what_comes(
+    tmp_path: Path, manager: NotifySocket
+) -> None:
+    env = {"ISHOWTTS_TONE_FAULT": "text", "NOTIFY_SOCKET": manager.address}
+    with serving(tmp_path, daemon={"drain_seconds": 20}, env=env) as server:
+        server.wait_ready()
+        begun = in_background(lambda: server.speak("three pieces are to be spoken fault:slow:0.3"))
+        eventually(lambda: server.ready()["queue"]["busy"])
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: server.ready()["status"] == "draining")
+        refused = server.speak("too late")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+        answer = begun()
+        assert answer.status_code == 200
+        assert len(answer.content) == 44 + 44 * 2400
+        assert server.wait() == 0
+        stopping = manager.lines.index("STOPPING=1")
+        assert "EXTEND_TIMEOUT_USEC=26000000" in manager.lines[stopping:]
+
+
+def test_what_is_not_done_when_the_drain_is_over_is_told_so(tmp_path: Path) -> None:
+    env = {"ISHOWTTS_TONE_FAULT": "text"}
+    with serving(tmp_path, daemon={"drain_seconds": 0}, env=env) as server:
+        server.wait_ready()
+        running = in_background(lambda: server.speak("fault:slow:600"))
+        eventually(lambda: server.ready()["queue"]["busy"])
+        waiting = in_background(lambda: server.speak("waiting"))
+        eventually(lambda: server.ready()["queue"]["depth"] == 1)
+        assert server.stop() == 0
+        for answer in (running(), waiting()):
+            assert answer.status_code == 503
+            assert answer.json()["error"]["code"] == "draining"
+
+
+def test_a_second_signal_ends_at_once_even_when_the_engine_hangs(tmp_path: Path) -> None:
+    env = {"ISHOWTTS_TONE_FAULT": "text"}
+    with serving(tmp_path, daemon={"drain_seconds": 300}, env=env) as server:
+        server.wait_ready()
+        caller = socket.create_connection(("127.0.0.1", server.port))
+        raw = json.dumps({"input": "fault:hang"}).encode()
+        head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Length: {len(raw)}\r\n\r\n"
+        caller.sendall(head.encode() + raw)
+        eventually(lambda: server.ready()["queue"]["busy"])
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: server.ready()["status"] == "draining")
+        assert server.stop() == 128 + signal.SIGTERM
+        caller.close()
+
+
+def test_journal_lines_carry_their_priority(tmp_path: Path) -> None:
+    with serving(tmp_path, env={"JOURNAL_STREAM": "8:1"}) as server:
+        server.wait_ready()
+        assert server.stop() == 0
+        assert all(line.startswith("<6>") for line in server.log.splitlines())
+        assert "<6>listening host=127.0.0.1" in server.log
