@@ -83,14 +83,16 @@ def revert(box: Box, set_aside: SetAside = False, as_json: Json = False) -> int:
 @app.command("verify")
 @takes_box
 def verify(box: Box, as_json: Json = False) -> int:
-    """Prove it: files are as recorded, and the engine's own imports find them. Exit 1 if not."""
+    """Prove it: files are as recorded, and the engine's own imports find them. Exit 1 if
+    not, 3 when it could not be found out."""
     report = patch.verify(box.host.read_only(), _source(box), box.settings)
     if as_json:
-        render.envelope("patch verify", report, ok=report.ok)
+        render.envelope("patch verify", report.to_json(), ok=report.ok is True)
     else:
+        words = {True: "ok", False: "WRONG", None: "unknown"}
         for row in report.rows:
-            render.say(f"{'ok' if row.ok else 'WRONG':<6} {row.text}")
-    return 0 if report.ok else 1
+            render.say(f"{words[row.ok]:<8}{row.text}")
+    return {True: 0, False: 1, None: 3}[report.ok]
 
 
 @app.command("export")

@@ -30,7 +30,7 @@ def status(box: Box, as_json: Json = False) -> int:
     """
     found = power_status.status(box.host.read_only(), box.settings)
     if as_json:
-        render.envelope("power status", found, ok=found.ok)
+        render.envelope("power status", found.data(), ok=found.ok)
         return 0 if found.ok else 1
     render.pairs(found.lines())
     return 0 if found.ok else 1

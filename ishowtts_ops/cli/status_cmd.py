@@ -34,7 +34,7 @@ def status(box: Box, as_json: Json = False) -> int:
     )
     if as_json:
         data: dict[str, Any] = {
-            "power": machine,
+            "power": machine.data(),
             "patch": series.to_json(),
             "units": states,
             "daemon": daemon.story if isinstance(daemon, Readiness) else {"error": daemon},

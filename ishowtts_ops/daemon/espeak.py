@@ -61,7 +61,9 @@ class EspeakEngine:
         self.source["version"] = version.decode(errors="replace").split("  ")[0].strip()
         listed = self._host.pipe_here([PROGRAM, "--voices"], b"", timeout=PIECE_TIMEOUT_S)
         rows = listed.decode(errors="replace").splitlines()[1:]
-        self._known = frozenset(row.split()[1] for row in rows)
+        tags = {row.split()[1] for row in rows}
+        # `fr` is understood where only `fr-fr` is listed.
+        self._known = frozenset(tags | {tag.split("-")[0] for tag in tags})
 
     def warm(self, voice: Voice, progress: Progress) -> None:
         progress(f"voice {voice.id}")

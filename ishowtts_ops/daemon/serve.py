@@ -120,7 +120,8 @@ class Daemon:
         self._server.run(sockets=[self._socket])
         self._watch.stop()
         workers = [worker for worker in (self._primary, self._fallback) if worker]
-        ended = [worker.stop(LAST_WORDS_S) for worker in workers]
+        patience = 0 if self._signals > 1 else LAST_WORDS_S
+        ended = [worker.stop(patience) for worker in workers]
         if not all(ended):
             # A thread inside a hung driver call cannot be torn down in an orderly way: waiting for
             # it, or freeing what it uses, would hang or crash instead of ending.
@@ -142,6 +143,8 @@ class Daemon:
 
     def _boot(self, worker: Worker) -> Voice:
         voice = boot(worker, self._voices)
+        # From here on the watchdog's shorter patience counts; a hang may follow at once.
+        self._watch.tick()
         self._notifier.ready(self._condition.snapshot().stage)
         return voice
 

@@ -79,23 +79,25 @@ def _is_syllabic(char: str) -> bool:
     )
 
 
-_SENTENCE_END = re.compile(r"(?<=[.!?;:,])\s+|(?<=[。！？；：，、])")
+_SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+|(?<=[。！？；：])\s*")
+_CLAUSE_END = re.compile(r"[,、，]\s*|\s")
 
 
 def pieces(text: str, longest: int = 200) -> list[str]:
-    """The text cut at sentence and clause ends into pieces of at most `longest` characters, so that
-    speaking it can be watched and given up in between; a piece without any end is cut at a space,
-    or hard."""
+    """The text cut at sentence ends into pieces of at most `longest` characters, so that speaking
+    it can be watched and given up in between. Short sentences stay together; a long one is cut at
+    its last comma or space that fits, or hard."""
     found: list[str] = []
-    for part in _SENTENCE_END.split(text):
-        if found and len(found[-1]) + 1 + len(part) <= longest // 2:
-            found[-1] = f"{found[-1]} {part}"
+    for sentence in filter(None, _SENTENCE_END.split(text)):
+        if found and len(found[-1]) + 1 + len(sentence) <= longest // 2:
+            found[-1] = f"{found[-1]} {sentence}"
             continue
-        while len(part) > longest:
-            cut = part.rfind(" ", 1, longest)
-            cut = longest if cut < 0 else cut
-            found.append(part[:cut])
-            part = part[cut:].strip()
-        if part:
-            found.append(part)
-    return found
+        while len(sentence) > longest:
+            cut = max(
+                (m.end() for m in _CLAUSE_END.finditer(sentence, 1, longest)), default=longest
+            )
+            found.append(sentence[:cut].strip())
+            sentence = sentence[cut:].strip()
+        if sentence:
+            found.append(sentence)
+    return [piece for piece in found if piece]

@@ -4,6 +4,7 @@ It is for tests and for trying out a box's plumbing. Faults can be asked of it, 
 environment only:
 
     ISHOWTTS_TONE_FAULT=hang          every synthesis stops for ever
+    ISHOWTTS_TONE_FAULT=freeze        it also lets no other Python code of the process run
     ISHOWTTS_TONE_FAULT=raise|nan|silence
     ISHOWTTS_TONE_FAULT=slow:SECONDS  every piece takes that long
     ISHOWTTS_TONE_FAULT=load:SECONDS  loading takes that long, with progress
@@ -36,7 +37,7 @@ from ishowtts_ops.daemon.engine import (
 )
 
 FAULT_VARIABLE = "ISHOWTTS_TONE_FAULT"
-KINDS = ("hang", "raise", "nan", "silence", "slow", "load", "text", "late", "break")
+KINDS = ("hang", "raise", "nan", "silence", "slow", "load", "text", "late", "break", "freeze")
 CHARACTER_SECONDS = 0.05
 PIECE_CHARACTERS = 20
 _TEXT_FAULT = re.compile(r"fault:(\w+)(?::([\d.]+))?")
@@ -83,6 +84,9 @@ class ToneEngine:
             faults = {} if "late" in asked and start == 0 else asked
             if "hang" in faults:
                 time.sleep(1e6)
+            if "freeze" in faults:
+                # Backtracks for ever inside C code, without letting go of the interpreter.
+                re.match("(a+)+b", "a" * 99)
             if "raise" in faults or self._broken:
                 raise ToneFault("a test asked for this failure")
             _slowly(faults.get("slow", 0.0), progress, cancelled)

@@ -9,9 +9,12 @@ from ishowtts_ops.doctor import (
     checks_daemon,
     checks_disk,
     checks_engine,
+    checks_heat,
     checks_memory,
     checks_patch,
     checks_power,
+    checks_rivals,
+    checks_supply,
     checks_units,
 )
 from ishowtts_ops.doctor.finding import Check
@@ -20,6 +23,9 @@ ALL_CHECKS: tuple[Check, ...] = (
     *checks_box.CHECKS,
     *checks_power.CHECKS,
     *checks_clocks.CHECKS,
+    *checks_heat.CHECKS,
+    *checks_supply.CHECKS,
+    *checks_rivals.CHECKS,
     *checks_memory.CHECKS,
     *checks_disk.CHECKS,
     *checks_engine.CHECKS,

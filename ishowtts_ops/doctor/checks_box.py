@@ -10,14 +10,20 @@ from ishowtts_ops.doctor.finding import (
     Remedy,
     Severity,
     by_hand,
+    gib,
     known,
 )
+from ishowtts_ops.facts.gpu import NVMAP_CLIENTS
 from ishowtts_ops.facts.identity import DEVICE_TREES, KNOWN_MAJORS, RELEASE_PATH
-from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.facts.modules import Module, module_for
+from ishowtts_ops.facts.systemd import Systemd
+from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import BoxKind
 
 _COMPATIBLE = f"{DEVICE_TREES[0]}/compatible"
 _MODEL = f"{DEVICE_TREES[0]}/model"
+DESKTOP = frozenset({"Xorg", "Xwayland", "gnome-shell", "mutter", "kwin", "lxpanel", "nautilus"})
+"""Processes of a desktop session by the names nvmap shows."""
 OLDEST_SYSTEMD = 245
 """JetPack 5's; what the units use is available from there on."""
 
@@ -74,7 +80,26 @@ def _module(exam: Examination) -> list[Finding]:
                 ),
             )
         ]
+    if _named_otherwise(identity.module, identity.model):
+        return [
+            Finding(
+                "box-module",
+                Severity.INFO,
+                f"The box calls itself “{identity.model}”, and is a {identity.name}; the name is"
+                " just a label.",
+                (
+                    Evidence(_MODEL, str(identity.model)),
+                    Evidence(_COMPATIBLE, identity.compatible[0]),
+                ),
+            )
+        ]
     return []
+
+
+def _named_otherwise(module: Module, model: Maybe[str]) -> bool:
+    """Does the model string name a module of another part?"""
+    named = None if isinstance(model, Unknown) else module_for((), model)
+    return named is not None and not set(named.skus) & set(module.skus)
 
 
 def _release(exam: Examination) -> list[Finding]:
@@ -129,15 +154,20 @@ def _root(exam: Examination) -> list[Finding]:
 
 def _desktop(exam: Examination) -> list[Finding]:
     target = known(known(exam.facts.systemd).default_target)
-    evidence = (Evidence("systemctl get-default", target),)
-    if target != "graphical.target":
+    evidence: tuple[Evidence, ...] = (Evidence("systemctl get-default", target),)
+    gpu = exam.facts.gpu
+    if not isinstance(gpu, Unknown) and not isinstance(gpu.clients, Unknown):
+        evidence += tuple(
+            Evidence(f"{NVMAP_CLIENTS} {c.pid}", f"{c.process} {gib(c.size)}")
+            for c in gpu.clients
+            if c.process in DESKTOP
+        )
+    if not boots_into_desktop(exam.facts.systemd):
         return [Finding("box-desktop", Severity.OK, "The box boots without a desktop.", evidence)]
-    memory = exam.facts.memory
-    small = not isinstance(memory, Unknown) and memory.total < 17 << 30
     return [
         Finding(
             "box-desktop",
-            Severity.WARN if small else Severity.INFO,
+            Severity.WARN,
             "The box boots into a desktop, which takes up to 865 MB of memory and shares the GPU.",
             evidence,
             by_hand(
@@ -149,6 +179,11 @@ def _desktop(exam: Examination) -> list[Finding]:
             ),
         )
     ]
+
+
+def boots_into_desktop(systemd: Maybe[Systemd]) -> bool:
+    """Is a desktop known to start at boot?"""
+    return not isinstance(systemd, Unknown) and systemd.default_target == "graphical.target"
 
 
 CHECKS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ishowtts_ops.doctor.examination import Examination
-from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, known, mend
+from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, known, mend
 from ishowtts_ops.facts.clocks import EMC_CLOCK, ClockFacts
 from ishowtts_ops.facts.value import Maybe, Unknown
 
@@ -14,7 +14,9 @@ LOCK_LOST = 0.352 / 0.169
 
 
 def _gpu(exam: Examination) -> list[Finding]:
-    gpu = known(known(exam.facts.clocks).gpu)
+    gpu = known(exam.facts.clocks).gpu
+    if isinstance(gpu, Unknown):
+        return [_no_gpu(gpu)]
     low, high = _mhz(gpu.min_hz), _mhz(gpu.max_hz)
     evidence = (Evidence(f"{gpu.path}/min_freq", low), Evidence(f"{gpu.path}/max_freq", high))
     text = f"The GPU's clock is not locked: it may fall from {high} to {low}."
@@ -26,6 +28,22 @@ def _gpu(exam: Examination) -> list[Finding]:
         f"The GPU is locked at {high}.",
         evidence,
         LOCK_LOST,
+    )
+
+
+def _no_gpu(gpu: Unknown) -> Finding:
+    """Anybody may read devfreq, so a GPU that is not there is no matter of rights."""
+    return Finding(
+        "clocks-gpu",
+        Severity.ERROR,
+        f"The GPU is not up: {gpu.reason}.",
+        (Evidence("/sys/class/devfreq", "no GPU"),),
+        by_hand(
+            "See what the kernel says about its driver, then reboot.",
+            ("sh", "-c", "dmesg | grep -i nvgpu"),
+            needs_root=True,
+            needs_reboot=True,
+        ),
     )
 
 

@@ -161,10 +161,9 @@ def _numpy(exam: Examination) -> list[Finding]:
     env = _f5(exam)
     if env is None or env.numpy_major is None or env.numpy_major < 2:
         return []
-    release = known(known(exam.facts.identity).release)
     torch = env.package("torch")
     # JetPack 6's own wheels are built for its CUDA 12; others bring their CUDA and know numpy 2.
-    if release.major != 36 or not (torch.cuda or "").startswith("12."):
+    if _release_major(exam) != 36 or not (torch.cuda or "").startswith("12."):
         return []
     version = env.package("numpy").version
     return [
@@ -223,8 +222,8 @@ def _kernel(exam: Examination) -> list[Finding]:
 
 def _driver(exam: Examination) -> list[Finding]:
     """nvidia-smi comes with JetPack 6; its silence there means that the driver is not loaded."""
-    release = known(known(exam.facts.identity).release)
-    if release.major < 36:
+    major = _release_major(exam)
+    if major is None or major < 36:
         return []
     smi = known(exam.facts.gpu).smi
     if isinstance(smi, Unknown):
@@ -233,6 +232,12 @@ def _driver(exam: Examination) -> list[Finding]:
     text = f"The GPU's driver answers: {smi.name}, compute capability {smi.compute_cap}."
     evidence = (Evidence("nvidia-smi", f"{smi.name}, {smi.compute_cap}"),)
     return [Finding("engine-driver", Severity.OK, text, evidence)]
+
+
+def _release_major(exam: Examination) -> int | None:
+    """36 in R36.4; None when it cannot be told, which box-release says."""
+    release = known(exam.facts.identity).release
+    return None if isinstance(release, Unknown) else release.major
 
 
 def _f5(exam: Examination) -> PythonEnv | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ishowtts_ops.doctor.checks_box import DESKTOP, boots_into_desktop
 from ishowtts_ops.doctor.examination import Examination
 from ishowtts_ops.doctor.finding import (
     Check,
@@ -31,7 +32,7 @@ CUDA's own context and the workspace of one request. Not measured on an Orin yet
 RESERVE = GIB // 2
 """Below this the kernel starts to throw out pages that are in use."""
 SWAPPED = GIB // 2
-"""Swapped out to disk: more than what long idle services leave there."""
+"""Swapped out: more than what long idle services leave there."""
 CLIENT_SIZE = 256 << 20
 """GPU memory below which another process is not worth a word."""
 
@@ -78,19 +79,23 @@ def _swap(exam: Examination) -> list[Finding]:
         Evidence(f"{SWAPS} on disk", gib(memory.disk_swap_used)),
         Evidence(f"{SWAPS} zram", gib(memory.zram_used)),
     )
-    if memory.disk_swap_used > SWAPPED:
-        text = (
-            f"{gib(memory.disk_swap_used)} of memory is swapped out to disk, and speech waits"
-            " whenever some of it is needed."
-        )
+    crowded = memory.zram_used > max(SWAPPED, memory.total // 10)
+    if memory.disk_swap_used > SWAPPED or crowded:
+        if memory.disk_swap_used > SWAPPED:
+            text = (
+                f"{gib(memory.disk_swap_used)} of memory is swapped out to disk, and speech waits"
+                " whenever some of it is needed."
+            )
+        else:
+            text = (
+                f"{gib(memory.zram_used)} of memory is squeezed into compressed swap (zram), which"
+                " takes CPU time from speech."
+            )
         remedy = by_hand(
-            "End what takes the memory, or boot without a desktop.",
+            "End what takes the memory; the largest come first here.",
             ("ps", "axo", "rss,pid,comm", "--sort=-rss"),
         )
         return [Finding("memory-swap", Severity.WARN, text, evidence, remedy)]
-    if memory.zram_used > memory.total // 4:
-        text = f"{gib(memory.zram_used)} of memory is compressed (zram), which costs CPU time."
-        return [Finding("memory-swap", Severity.INFO, text, evidence)]
     return [Finding("memory-swap", Severity.OK, "Swap is hardly used.", evidence)]
 
 
@@ -117,7 +122,9 @@ def _oom(exam: Examination) -> list[Finding]:
 
 
 def _allocation(exam: Examination) -> list[Finding]:
-    release = known(known(exam.facts.identity).release)
+    release = known(exam.facts.identity).release
+    if isinstance(release, Unknown):
+        return []  # box-release says so
     limit = cuda_allocation_limit(release.major, f"{release.minor}.{release.patch}")
     if limit is None:
         return []
@@ -146,7 +153,12 @@ def _others(exam: Examination) -> list[Finding]:
         text = f"Who else uses the GPU is not known: {clients.reason}."
         return [Finding("memory-gpu-others", Severity.INFO, text)]
     own = _own_pids(exam)
-    large = [c for c in clients if c.size >= CLIENT_SIZE and c.pid not in own]
+    desktop = DESKTOP if boots_into_desktop(exam.facts.systemd) else frozenset()
+    large = [
+        client
+        for client in clients
+        if client.size >= CLIENT_SIZE and client.pid not in own and client.process not in desktop
+    ]
     if not large:
         text = "No other process holds much of the GPU's memory."
         return [Finding("memory-gpu-others", Severity.OK, text)]

@@ -102,6 +102,9 @@ def _caps(exam: Examination) -> list[Finding]:
         )
         return [Finding("power-caps", Severity.WARN, text, evidence, remedy)]
     low = [cap for cap in power.off if cap.lower]
+    thermal = exam.facts.thermal
+    if low and not isinstance(thermal, Unknown) and thermal.active_throttles:
+        return []  # heat lowers limits for a while, which heat-throttle says
     if not low:
         if power.off:
             text = f"Some limits are above those of {power.mode.name}: {power.off[0]}."

@@ -17,13 +17,16 @@ from typing import Any, TypeVar
 from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.facts import clocks as clock_facts
+from ishowtts_ops.facts import fan as fan_facts
 from ishowtts_ops.facts import identity as identity_facts
 from ishowtts_ops.facts import power as power_facts
+from ishowtts_ops.facts import rails as rail_facts
 from ishowtts_ops.facts import rivals as rival_facts
 from ishowtts_ops.facts import thermal as thermal_facts
 from ishowtts_ops.facts.clocks import ClockFacts
 from ishowtts_ops.facts.daemon_health import HEALTH_LIMIT_S, DaemonHealth, read_daemon_health
 from ishowtts_ops.facts.disk import Disk, read_disk
+from ishowtts_ops.facts.fan import FanFacts
 from ishowtts_ops.facts.gpu import Gpu, read_gpu
 from ishowtts_ops.facts.identity import Identity
 from ishowtts_ops.facts.memory import Memory, read_memory
@@ -34,6 +37,7 @@ from ishowtts_ops.facts.python_env import (
     PythonEnv,
     read_python_env,
 )
+from ishowtts_ops.facts.rails import RailFacts
 from ishowtts_ops.facts.rivals import RivalFacts
 from ishowtts_ops.facts.systemd import QUERY_LIMIT_S, Systemd, read_systemd
 from ishowtts_ops.facts.thermal import ThermalFacts
@@ -68,6 +72,8 @@ class Facts:
     power: Maybe[PowerFacts]
     clocks: Maybe[ClockFacts]
     thermal: Maybe[ThermalFacts]
+    rails: Maybe[RailFacts]
+    fan: Maybe[FanFacts]
     rivals: Maybe[RivalFacts]
     memory: Maybe[Memory]
     gpu: Maybe[Gpu]
@@ -109,6 +115,8 @@ def _jobs(host: Host, settings: Settings, units: Sequence[str], thorough: bool) 
         "power": Job(lambda: power_facts.read(host), FILE_LIMIT_S),
         "clocks": Job(lambda: clock_facts.read(host), FILE_LIMIT_S),
         "thermal": Job(lambda: thermal_facts.read(host), FILE_LIMIT_S),
+        "rails": Job(lambda: rail_facts.read(host), FILE_LIMIT_S),
+        "fan": Job(lambda: fan_facts.read(host), FILE_LIMIT_S),
         "rivals": Job(lambda: rival_facts.read(host), QUERY_LIMIT_S * 3),
         "memory": Job(lambda: read_memory(host), FILE_LIMIT_S),
         "gpu": Job(lambda: read_gpu(host), FILE_LIMIT_S * 2),

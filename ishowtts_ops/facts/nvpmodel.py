@@ -298,7 +298,7 @@ def parse_query(output: str) -> Maybe[QueryAnswer]:
     for a corrupt status file."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     warnings = tuple(line for line in lines if line.startswith(("NVPM WARN", "NVPM ERROR")))
-    for here, after in zip(lines, [*lines[1:], ""], strict=True):
+    for here, after in zip(lines, [*lines, ""][1:], strict=True):
         match = re.fullmatch(r"(?:NVPM VERB: Current mode: )?NV Power Mode: (\S+)", here)
         if match is not None:
             if not re.fullmatch(r"[0-9]{1,4}", after):

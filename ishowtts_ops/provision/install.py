@@ -218,11 +218,13 @@ def _keep_config(host: Host, ledger: Ledger, purge: bool) -> list[str]:
 
 
 def _remove_daemon_folders(host: Host, purge: bool) -> list[str]:
-    if not purge and host.listdir(_DAEMON_STATE):
-        return [_DAEMON_STATE]
+    """The daemon's cache and state go; voices that were added through it are the owner's."""
+    keep = not purge and bool(host.listdir(f"{_DAEMON_STATE}/voices"))
     for folder in _DAEMON_FOLDERS:
+        if keep and folder == _DAEMON_STATE:
+            continue
         if host.is_symlink(folder):
             host.remove(folder)
         else:
             host.rmtree(folder)
-    return []
+    return [f"{_DAEMON_STATE}/voices"] if keep else []

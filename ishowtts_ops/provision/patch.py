@@ -16,7 +16,6 @@ from ishowtts_ops.provision.patch_change import (
     forget,
     plan_apply,
     plan_revert,
-    remove_empty_folders,
     save_edits,
 )
 from ishowtts_ops.provision.patch_state import (
@@ -120,7 +119,6 @@ def revert(
         found = _as_if_unedited(found, set(edited))
     plan = plan_revert(found, ledger)
     carry_out(found, plan, ledger, progress)
-    remove_empty_folders(found)
     forget(ledger, source, [i.path for i in found.files])
     return survey(host, source, found.series).status
 

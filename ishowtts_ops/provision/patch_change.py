@@ -91,7 +91,7 @@ def _hook_change(found: Survey, hook: Hook) -> tuple[FileChange | None, FileReco
         )
     patched = blob_id(hook.expected)
     former = found.record.files.get(hook.path) if found.record else None
-    if former is not None and hook.state in MINE:
+    if former is not None and hook.state in (*MINE, FileState.EDITED):
         original: str | None = former.original
     elif hook.state in (FileState.OURS, FileState.MISSING) or hook.working is None:
         original = blob_id(hook.base)
@@ -150,9 +150,9 @@ def carry_out(found: Survey, plan: Plan, ledger: Ledger, progress: Progress) -> 
     for change in plan.changes:
         if plan.record is not None:
             _remember(found, ledger, change)
-    begun = plan.record or found.record
+    begun = _begun(found.record, plan.record)
     if begun is not None:
-        write_record(host, source, replace(begun, complete=False))
+        write_record(host, source, begun)
     for change in plan.changes:
         full = f"{source}/{change.path}"
         if change.data is None:
@@ -162,15 +162,31 @@ def carry_out(found: Survey, plan: Plan, ledger: Ledger, progress: Progress) -> 
             _make_folders(host, source, change)
             host.write(full, change.data, mode=change.mode, owner=change.owner)
             progress(f"wrote {change.path}")
+    _prune(found, plan, begun)
     write_record(host, source, plan.record)
 
 
-def remove_empty_folders(found: Survey) -> None:
-    """After a revert: byte code of the added modules and folders that only we had."""
+def _begun(before: Record | None, after: Record | None) -> Record | None:
+    """The record while a run is at work: every file that is, was or will be ours."""
+    if before is None or after is None:
+        begun = after or before
+        return replace(begun, complete=False) if begun is not None else None
+    files = dict(before.files)
+    for path, row in after.files.items():
+        was = before.files.get(path)
+        earlier = () if was is None else tuple(dict.fromkeys((was.patched, *was.earlier)))
+        files[path] = replace(row, earlier=earlier)
+    return replace(after, complete=False, files=files)
+
+
+def _prune(found: Survey, plan: Plan, begun: Record | None) -> None:
+    """Remove the byte code of added modules that are gone, and folders that only they had."""
     host, source = found.host, found.source
     upstream = {str(p) for path in found.tree or {} for p in PurePosixPath(path).parents}
     upstream |= {str(p) for p in PurePosixPath(f"{PACKAGE}/x").parents}
-    paths = [item.path for item in found.added]
+    kept = plan.record.files if plan.record is not None else {}
+    once = [path for path, row in (begun.files if begun else {}).items() if row.role == "added"]
+    paths = [path for path in {*once, *(a.path for a in found.added)} if path not in kept]
     folders = {str(p) for path in paths for p in PurePosixPath(path).parents} - upstream
     for folder in sorted(folders, key=lambda f: (-f.count("/"), f)):
         full = f"{source}/{folder}"

@@ -146,11 +146,17 @@ class FileRecord:
     Attributes:
         role: "hook", "added", or "restored" (a legacy patch was removed, and nothing put in).
         original: blob before us; None for an added file.
+        earlier: while a run is not complete, what former runs left there.
     """
 
     role: str
     original: str | None
     patched: str
+    earlier: tuple[str, ...] = ()
+
+    def left(self, here: Content) -> bool:
+        """Is this what we left there?"""
+        return any(here.is_blob(blob) for blob in (self.patched, *self.earlier))
 
 
 @dataclass(frozen=True)
@@ -207,7 +213,10 @@ def write_record(host: Host, source: str, record: Record | None) -> None:
 
 
 def _record(body: Mapping[str, Any]) -> Record:
-    files = {path: FileRecord(**row) for path, row in body["files"].items()}
+    files = {
+        path: FileRecord(**{**row, "earlier": tuple(row["earlier"])})
+        for path, row in body["files"].items()
+    }
     return Record(
         str(body["series"]), body["version"], body["commit"], bool(body["complete"]), files
     )

@@ -161,7 +161,7 @@ class _Look:
                 FileState.LEGACY,
                 f"as the patch `{self.tree.legacy[path].name}` leaves it",
             )
-        elif recorded is not None and here.is_blob(recorded.patched):
+        elif recorded is not None and recorded.left(here):
             state, note = FileState.OUTDATED, "as an earlier run of this program left it"
         elif base is not None and here.is_blob(blob_id(base)):
             if (
@@ -184,7 +184,7 @@ class _Look:
         found = []
         for path, was in (self.record.files if self.record else {}).items():
             here = self.tree.working(path)
-            if was.role == "added" or path in now or here is None or not here.is_blob(was.patched):
+            if was.role == "added" or path in now or here is None or not was.left(here):
                 continue
             if was.role == "restored":
                 found.append(Hook(path, FileState.OURS, here, here.text, here.text, "", "restored"))
@@ -203,7 +203,7 @@ class _Look:
             note = "something that is no plain file has this name" if taken else ""
         elif here.is_blob(blob_id(wanted)):
             state, note = FileState.OURS, ""
-        elif recorded is not None and here.is_blob(recorded.patched):
+        elif recorded is not None and recorded.left(here):
             state, note = FileState.OUTDATED, "as an earlier run of this program left it"
         elif path in (self.tree.files or {}):
             state, note = FileState.EDITED, "upstream has a file of this name"
@@ -218,7 +218,7 @@ class _Look:
         for path, was in (self.record.files if self.record else {}).items():
             here = self.tree.working(path)
             if was.role == "added" and path not in self.series.added and here is not None:
-                same = here.is_blob(was.patched)
+                same = was.left(here)
                 state = FileState.OUTDATED if same else FileState.EDITED
                 note = "this series does not have it any more"
                 found.append(Added(path, state, here, None, note))

@@ -88,9 +88,7 @@ class Hunk:
     at_end: bool
 
     def reversed(self) -> Hunk:
-        return Hunk(
-            self.new_start, self.old_start, self.new, self.old, self.header, self.at_end
-        )
+        return Hunk(self.new_start, self.old_start, self.new, self.old, self.header, self.at_end)
 
 
 @dataclass(frozen=True)
@@ -247,7 +245,7 @@ def _find(lines: Sequence[bytes], hunk: Hunk, done: int, moved: int) -> tuple[in
     named = hunk.old_start - 1 + moved
     last = len(lines) - len(old)
     # As git does: what was made at the first or last line of a file belongs there and nowhere else.
-    first = last if hunk.at_end else done
+    first = max(last, done) if hunk.at_end else done
     final = 0 if hunk.old_start <= 1 else last
     places = [at for at in range(first, final + 1) if list(lines[at : at + len(old)]) == old]
     if named in places:

@@ -96,9 +96,9 @@ class SourceTree:
             earlier = variant.take_back(path, base)
             if earlier is not None and blob_id(earlier) in known:
                 return earlier
-        legacy = self.legacy.get(path)
-        if legacy is not None and Content(base).is_blob(legacy.blob) and self.repo is not None:
-            return self.repo.blob(legacy.base)
+        for row in self.series.legacy:  # somebody committed the legacy patch
+            if row.path == path and Content(base).is_blob(row.blob) and self.repo is not None:
+                return self.repo.blob(row.base)
         return base
 
     def edited(self, ours: set[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """NVIDIA's two tools, run with care: nvpmodel sets the mode, jetson_clocks locks the clocks.
 
-Neither's exit status is taken at its word. nvpmodel may offer a reboot; it is answered `no`, always, and
-the mode is staged instead.
+Neither's exit status is taken at its word. nvpmodel may offer a reboot; it is always answered `no`,
+and the mode is staged instead.
 """
 
 from __future__ import annotations

@@ -111,6 +111,8 @@ class WeightsStep:
     title: str = "model weights and vocoder"
 
     def diff(self, host: Host) -> Change | None:
+        if self.settings.engine.kind != "f5":
+            return None
         checked = _checked(host)
         missing = [
             f for f in resolve(host, self.settings).fetch if not _is_checked(host, f, checked)

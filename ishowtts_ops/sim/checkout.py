@@ -49,6 +49,8 @@ _GIT = (
     "core.autocrlf=false",
     "-c",
     "advice.detachedHead=false",
+    "-c",
+    "init.templateDir=",
 )
 
 

@@ -19,7 +19,7 @@ NOTE = "simulated, no NVIDIA hardware"
 TOOLS_FOLDER = "usr/lib/ishowtts-sim/standin_tools"
 
 _LAUNCHER = '''\
-#!/usr/bin/env python3
+#!{python}
 """Stand-in for `{name}` on a simulated Jetson. Not the real program; see {folder}."""
 import os
 import signal
@@ -199,10 +199,22 @@ def install_tools(tree: Tree, board: Board, *, folder: bool) -> None:
         launchers["usr/bin/nvidia-smi"] = "nvidia_smi"
     if folder:
         launchers |= _FOLDER_TOOLS
+    python = _interpreter(folder=folder)
     for path, module in launchers.items():
-        name = path.rsplit("/", 1)[-1]
-        text = _LAUNCHER.format(name=name, module=module, folder=f"/{TOOLS_FOLDER}")
+        text = _LAUNCHER.format(
+            python=python, name=path.rsplit("/", 1)[-1], module=module, folder=f"/{TOOLS_FOLDER}"
+        )
         tree.file(path, text, mode=0o755)
+
+
+def _interpreter(*, folder: bool) -> str:
+    """What the launchers' first line names.
+
+    A box in a folder runs on this machine, whose `python3` may be too old, or a slow shim: there it
+    is the interpreter that builds the box, without site-packages. A container has its own.
+    """
+    usable = sys.executable and len(sys.executable) < 110 and " " not in sys.executable
+    return f"{sys.executable} -IS" if folder and usable else "/usr/bin/env python3"
 
 
 def _compile(source: Path) -> None:

@@ -17,6 +17,7 @@ from tests.support.installed import (
     Daemon,
     configure,
     fault,
+    install,
     mode_name,
     unlocked,
 )
@@ -30,8 +31,7 @@ def rebooted(base: Path) -> Iterator[tuple[Box, Daemon]]:
     with new_box(BOARD) as box:
         box.boot()
         daemon = configure(box)
-        box.ops("install", "--yes")
-        box.reboot()
+        install(box)
         yield box, daemon
 
 
@@ -85,7 +85,10 @@ def test_active_means_warm(box: Box) -> None:
 
     def warming() -> bool:
         answer = daemon.get("/readyz")
-        return answer is not None and answer.status_code == 503
+        if answer is None or answer.json()["status"] != "warming":
+            return False
+        assert answer.status_code == 503
+        return True
 
     eventually(warming, "it answers while it warms up", evidence=lambda: box.why(DAEMON))
     assert box.state(DAEMON) == "activating/start"

@@ -70,5 +70,9 @@ def test_model_names_are_lazy(patched: Path) -> None:
         "try: f5_tts.model.Nope\n"
         "except AttributeError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(patched)], capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["[]", "module 'f5_tts.model' has no attribute 'Nope'"], done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(patched)], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == ["[]", "module 'f5_tts.model' has no attribute 'Nope'"], (
+        done.stderr
+    )

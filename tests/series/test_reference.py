@@ -23,7 +23,8 @@ def wrong_answers(cache: Any, rounds: int = 10) -> int:
 
     stored = [small.clip(number).tobytes() for number in range(3)]
     wanted = [
-        prepare(torch.from_numpy(small.clip(n)).unsqueeze(0), 24000, **SETTINGS).audio for n in range(3)
+        prepare(torch.from_numpy(small.clip(n)).unsqueeze(0), 24000, **SETTINGS).audio
+        for n in range(3)
     ]
     wrong = 0
     for _ in range(rounds):
@@ -84,7 +85,9 @@ def test_many_threads_get_their_own(newest: Path) -> None:
 
     cache = ReferenceCache(max_items=2)
     wrong: list[int] = []
-    threads = [threading.Thread(target=lambda: wrong.append(wrong_answers(cache, 5))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: wrong.append(wrong_answers(cache, 5))) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -98,7 +101,9 @@ def test_voices_never_mix_in_speech(newest: Path) -> None:
     synthesizer = small.synthesizer()
     settings = SynthesisSettings(seed=3, nfe=5)
     alone = [
-        small.synthesizer().synthesize("Good morning.", synthesizer.voice(small.clip(n), 24000, small.TRANSCRIPT), settings)
+        small.synthesizer().synthesize(
+            "Good morning.", synthesizer.voice(small.clip(n), 24000, small.TRANSCRIPT), settings
+        )
         for n in range(3)
     ]
     assert not np.array_equal(alone[0], alone[1])
@@ -124,7 +129,9 @@ def test_voices_never_mix_in_speech(newest: Path) -> None:
         (small.clip(0), "word " * 60, "does not belong to this clip"),
     ],
 )
-def test_a_bad_voice_is_refused_in_one_sentence(newest: Path, samples: Any, words: str, message: str) -> None:
+def test_a_bad_voice_is_refused_in_one_sentence(
+    newest: Path, samples: Any, words: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         small.synthesizer().voice(samples, 24000, words)
     assert "\n" not in str(raised.value)

@@ -49,7 +49,9 @@ def test_predicted_seconds_are_what_comes_out(made: Any) -> None:
     synthesizer, voice = made
     for speed in (1.0, 1.5):
         wave = synthesizer.synthesize(LONG, voice, settings(speed=speed))
-        assert synthesizer.predict_seconds(LONG, voice, speed) == pytest.approx(wave.size / 24000, abs=0.2)
+        assert synthesizer.predict_seconds(LONG, voice, speed) == pytest.approx(
+            wave.size / 24000, abs=0.2
+        )
 
 
 def test_same_seed_same_samples(made: Any) -> None:
@@ -57,7 +59,9 @@ def test_same_seed_same_samples(made: Any) -> None:
     first, second = (synthesizer.synthesize(LONG, voice, settings()) for _ in range(2))
     assert np.array_equal(first, second)
     assert not np.array_equal(first, synthesizer.synthesize(LONG, voice, settings(seed=8)))
-    unseeded = [synthesizer.synthesize("Hi there, you.", voice, settings(seed=None)) for _ in range(2)]
+    unseeded = [
+        synthesizer.synthesize("Hi there, you.", voice, settings(seed=None)) for _ in range(2)
+    ]
     assert not np.array_equal(*unseeded)
 
 
@@ -104,7 +108,11 @@ def test_cancel_between_steps(made: Any) -> None:
 def test_batch_gives_each_its_own(made: Any) -> None:
     synthesizer, _ = made
     voices = [synthesizer.voice(small.clip(n), 24000, small.TRANSCRIPT) for n in range(3)]
-    texts = ["One short sentence.", "A second one, longer than the first.", "And the third of them."]
+    texts = [
+        "One short sentence.",
+        "A second one, longer than the first.",
+        "And the third of them.",
+    ]
     together = synthesizer.batch(list(zip(texts, voices, strict=True)), settings(), seeds=[1, 2, 3])
     for text, voice, seed, got in zip(texts, voices, (1, 2, 3), together, strict=True):
         want = synthesizer.synthesize(text, voice, settings(seed=seed))
@@ -159,7 +167,9 @@ def test_fixed_duration(made: Any) -> None:
         ({"sway": 5.0}, "sway is 5.0"),
     ],
 )
-def test_settings_out_of_range_are_named(newest: Path, values: dict[str, Any], message: str) -> None:
+def test_settings_out_of_range_are_named(
+    newest: Path, values: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         settings(**values)
 
@@ -179,8 +189,18 @@ def test_loading_says_what_is_missing(newest: Path, tmp_path: Path) -> None:
         ({"ckpt_file": None, "random_weights_seed": 1, "model": "Nope"}, "no model 'Nope'"),
         ({"ckpt_file": None, "random_weights_seed": 1, "model": "E2TTS_Base"}, "not DiT"),
         ({"ckpt_file": None, "random_weights_seed": 1, "dtype": "int8"}, "dtype 'int8'"),
-        ({"ckpt_file": None, "random_weights_seed": 1, "model": {**small.ARCH, "qk_norm": "rms_norm"}}, "qk_norm"),
-        ({"ckpt_file": None, "random_weights_seed": 1, "vocab_file": tmp_path / "v"}, "no vocabulary"),
+        (
+            {
+                "ckpt_file": None,
+                "random_weights_seed": 1,
+                "model": {**small.ARCH, "qk_norm": "rms_norm"},
+            },
+            "qk_norm",
+        ),
+        (
+            {"ckpt_file": None, "random_weights_seed": 1, "vocab_file": tmp_path / "v"},
+            "no vocabulary",
+        ),
     ]
     for arguments, message in cases:
         with pytest.raises(ValueError, match=message):
@@ -195,7 +215,10 @@ def test_checkpoint_folded_and_read_again(newest: Path, tmp_path: Path) -> None:
 
     state = weights.random_state(arch.from_mapping(small.ARCH), 2545, 1)
     ema = {f"ema_model.transformer.{name}": tensor for name, tensor in state.items()}
-    save_file({**ema, "initted": torch.ones(1), "step": torch.ones(1)}, str(tmp_path / "model.safetensors"))
+    save_file(
+        {**ema, "initted": torch.ones(1), "step": torch.ones(1)},
+        str(tmp_path / "model.safetensors"),
+    )
     folder = tmp_path / "vocos"
     folder.mkdir()
     torch.save(vocoder.random_state(1, dim=64, hidden=128, layers=2), folder / "pytorch_model.bin")
@@ -229,5 +252,7 @@ def test_nothing_heavy_is_imported(newest: Path) -> None:
         "print(sorted(heavy & set(sys.modules)))"
     )
     here = str(Path(small.__file__).parent)
-    done = subprocess.run([sys.executable, "-c", code, str(newest), here], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(newest), here], capture_output=True, text=True
+    )
     assert done.stdout.strip() == "[]", done.stderr

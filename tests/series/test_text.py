@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 TEXTS = {
-    "english": "The first sentence is here. The second, which is longer, has clauses; and a third! " * 4,
+    "english": "The first sentence is here. The second, which is longer, has clauses; and a third! "
+    * 4,
     "unpunctuated english": "word after word without any stop whatsoever " * 12,
     "one endless word": "a" * 700,
     "unpunctuated chinese": "今天天气很好我们一起去公园散步" * 27,
@@ -56,8 +57,12 @@ def test_durations_are_upstreams(newest: Path) -> None:
     from f5_tts.fast import text
 
     reference = "Some call me nature. "
-    assert text.generated_frames(300, reference, "And then there was more.", 1.0) == int(300 / 21 * 24)
-    assert text.generated_frames(300, reference, "And then there was more.", 2.0) == int(300 / 21 * 12)
+    assert text.generated_frames(300, reference, "And then there was more.", 1.0) == int(
+        300 / 21 * 24
+    )
+    assert text.generated_frames(300, reference, "And then there was more.", 2.0) == int(
+        300 / 21 * 12
+    )
     # Upstream slows down what is shorter than ten bytes.
     assert text.generated_frames(300, reference, "Hello", 1.0) == int(300 / 21 * 5 / 0.3)
 

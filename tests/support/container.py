@@ -186,9 +186,11 @@ class Box:
         self._spawned.append(running)
         return running
 
-    def ops(self, *words: str, check: bool = True, timeout: float = 120, **more: str) -> Done:
+    def ops(
+        self, *words: str, check: bool = True, timeout: float = 120, user: str | None = None
+    ) -> Done:
         """Run the program under test: `box.ops("install", "--yes")`."""
-        return self.exec(program.PROGRAM, *words, check=check, timeout=timeout, **more)
+        return self.exec(program.PROGRAM, *words, check=check, timeout=timeout, user=user)
 
     # ---- systemd -----------------------------------------------------------------------------
 

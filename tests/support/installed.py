@@ -68,6 +68,12 @@ def configure(box: Box, **sections: Mapping[str, object]) -> Daemon:
     return Daemon(port)
 
 
+def install(box: Box) -> None:
+    """Install and boot once more: an AGX Orin whose GPU has been used takes MAXN with a reboot."""
+    box.ops("install", "--yes")
+    box.reboot()
+
+
 def fault(box: Box, faults: str) -> None:
     """Let the tone engine misbehave: a drop-in, as an administrator writes one."""
     box.write(DROP_IN, f"[Service]\nEnvironment=ISHOWTTS_TONE_FAULT={faults}\n")

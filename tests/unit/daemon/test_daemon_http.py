@@ -16,7 +16,8 @@ import numpy as np
 import openai
 import pytest
 import soundfile
-from daemon_server import Server, eventually, serving
+
+from tests.unit.daemon.daemon_server import Server, eventually, serving
 
 RATE = 24_000
 CHAR_FRAMES = 1200
@@ -92,7 +93,7 @@ def test_timings_are_in_the_headers_and_agree(server: Server) -> None:
 
 
 def test_pcm_flows_as_it_is_made(server: Server) -> None:
-    text = "twenty characters or so fault:slow:0.3"
+    text = "twenty characters or so fault:slow:0.15"
     whole = read_wav(server.speak(text).content)
     body = {"input": text, "response_format": "pcm"}
     with server.http.stream("POST", "/v1/audio/speech", json=body) as answer:
@@ -282,9 +283,7 @@ def test_metrics_count_what_happened(server: Server) -> None:
     assert server.metric("ishowtts_requests_total", **ok) == before + 1
     gained = server.metric("ishowtts_audio_seconds_total", engine="tone") - audio
     assert gained == pytest.approx(0.25)
-    assert (
-        server.metric("ishowtts_requests_total", outcome="invalid", engine="none") == invalid + 1
-    )
+    assert server.metric("ishowtts_requests_total", outcome="invalid", engine="none") == invalid + 1
     count = server.metric("ishowtts_first_audio_seconds_count", engine="tone")
     assert count == before + 1
     assert server.metric("ishowtts_ready") == 1

@@ -4,6 +4,7 @@ notification socket at the other end of sd_notify."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -11,13 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from daemon_server import NotifySocket, Server, eventually, serving
 
-from ishowtts_ops.config import Manifest
+from ishowtts_ops.config import Manifest, parse
+from ishowtts_ops.daemon.engine import StartRefused
+from ishowtts_ops.daemon.serve import Daemon
+from ishowtts_ops.errors import OpsError
+from ishowtts_ops.host import Host
+from tests.unit.daemon.daemon_server import NotifySocket, eventually, serving
 
 needs_espeak = pytest.mark.skipif(
     shutil.which("espeak-ng") is None, reason="espeak-ng is not installed"
@@ -33,12 +37,21 @@ def manager() -> Iterator[NotifySocket]:
 
 def in_background(call: Callable[[], httpx.Response]) -> Callable[[], httpx.Response]:
     """Begin a request; the result's call waits for its answer."""
-    answers: list[httpx.Response] = []
-    thread = threading.Thread(target=lambda: answers.append(call()))
+    answers: list[httpx.Response | httpx.TransportError] = []
+
+    def ask() -> None:
+        try:
+            answers.append(call())
+        except httpx.TransportError as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask)
     thread.start()
 
     def wait() -> httpx.Response:
         thread.join(30)
+        if isinstance(answers[0], httpx.TransportError):
+            raise answers[0]
         return answers[0]
 
     return wait
@@ -50,8 +63,8 @@ def in_background(call: Callable[[], httpx.Response]) -> Callable[[], httpx.Resp
 def test_ready_comes_after_warm_up_and_a_slow_start_is_extended(
     tmp_path: Path, manager: NotifySocket
 ) -> None:
-    env = {"ISHOWTTS_TONE_FAULT": "load:2.5", "NOTIFY_SOCKET": manager.address}
-    with serving(tmp_path, env=env) as server:
+    env = {"ISHOWTTS_TONE_FAULT": "load:1.2", "NOTIFY_SOCKET": manager.address}
+    with serving(tmp_path, daemon={"watchdog_seconds": 2}, env=env) as server:
         server.wait_listening()
         assert server.status("/livez") == 200
         assert server.status("/readyz") == 503
@@ -97,39 +110,53 @@ def test_a_light_voice_speaks_while_the_engine_warms_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "code", "words"),
+    ("text", "manifest", "words"),
     [
-        ({"settings": {"default_voice": "nobody"}}, 78, "default_voice is 'nobody'"),
-        ({"kind": "f5"}, 78, "The engine manifest names no F5-TTS sources."),
+        ("{engine: {kind: tone}, default_voice: nobody}", Manifest(), "default_voice is 'nobody'"),
+        ("engine: {kind: f5}", Manifest(), "The engine manifest names no F5-TTS sources."),
         (
-            {"kind": "f5", "manifest": Manifest(source="/nowhere/src")},
-            78,
+            "engine: {kind: f5}",
+            Manifest(source="/nowhere/src"),
             "There is no f5_tts package in /nowhere/src.",
         ),
-        ({"env": {"ISHOWTTS_TONE_FAULT": "sleepy"}}, 78, "'sleepy', which is no fault"),
-        (
-            {"env": {"ISHOWTTS_TONE_FAULT": "silence"}},
-            1,
-            "Voice 'tone-a' did not pass its warm-up: The engine made nothing but silence.",
-        ),
     ],
-    ids=["voice", "no-source", "lost-source", "fault", "mute"],
+    ids=["voice", "no-source", "lost-source"],
 )
-def test_a_start_that_cannot_be_says_why(
-    tmp_path: Path, how: dict[str, Any], code: int, words: str
+def test_what_no_restart_can_mend_is_refused_before_anything_is_begun(
+    text: str, manifest: Manifest, words: str
 ) -> None:
-    with serving(tmp_path, **how) as server:
-        assert server.wait() == code
-        assert words in server.log
+    settings = parse(text, "test")
+    with pytest.raises(StartRefused, match=re.escape(words)) as caught:
+        Daemon(settings, manifest, Host.at("/"))
+    assert caught.value.exit_code == 78
+    assert caught.value.hint
+
+
+def test_a_wrong_setting_ends_with_the_code_that_stops_systemd_from_trying_again(
+    tmp_path: Path,
+) -> None:
+    env = {"ISHOWTTS_TONE_FAULT": "sleepy", "JOURNAL_STREAM": "8:1"}
+    with serving(tmp_path, env=env) as server:
+        assert server.wait() == 78
+        assert server.log.startswith("<3>ISHOWTTS_TONE_FAULT has 'sleepy', which is no fault. ")
+        assert len(server.log.splitlines()) == 1
+
+
+def test_a_voice_that_stays_silent_in_warm_up_is_named(tmp_path: Path) -> None:
+    with serving(tmp_path, env={"ISHOWTTS_TONE_FAULT": "silence"}) as server:
+        assert server.wait() == 1
+        assert "Voice 'tone-a' did not pass its warm-up: The engine made nothing" in server.log
         assert "Traceback" not in server.log
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
-        with serving(tmp_path, daemon={"port": port}) as server:
-            assert server.wait() == 1
-            assert f"Cannot listen on 127.0.0.1, port {port}: Address already in use." in server.log
+        settings = parse(f"engine: {{kind: tone}}\ndaemon: {{port: {port}}}", "test")
+        with pytest.raises(OpsError, match="Address already in use") as caught:
+            Daemon(settings, Manifest(), Host.at("/"))
+        assert f"127.0.0.1, port {port}" in caught.value.message
+        assert not isinstance(caught.value, StartRefused)
 
 
 def test_an_engine_that_crashes_in_warm_up_ends_the_daemon_with_its_traceback(
@@ -174,7 +201,7 @@ def test_a_hung_engine_gets_no_watchdog_message_and_its_stacks_are_dumped(
     env = {
         "ISHOWTTS_TONE_FAULT": "text",
         "NOTIFY_SOCKET": manager.address,
-        "WATCHDOG_USEC": "1500000",
+        "WATCHDOG_USEC": "900000",
     }
     with serving(tmp_path, env=env) as server:
         server.wait_ready()
@@ -184,7 +211,7 @@ def test_a_hung_engine_gets_no_watchdog_message_and_its_stacks_are_dumped(
         hung = in_background(lambda: server.speak("fault:hang"))
         eventually(lambda: server.ready()["queue"]["busy"])
         began = time.monotonic()
-        late = server.speak("behind it", deadline_ms=300)
+        late = server.speak("behind it", deadline_ms=200)
         assert late.status_code == 504
 
         eventually(lambda: server.status("/livez") == 503)
@@ -192,19 +219,33 @@ def test_a_hung_engine_gets_no_watchdog_message_and_its_stacks_are_dumped(
         assert story["status"] == "failing"
         assert "made no progress" in story["reasons"][0]
         assert server.speak("refused").status_code == 503
-        time.sleep(1.5)
+        time.sleep(0.9)
         fed = manager.times("WATCHDOG=1")
-        assert not [at for at in fed if at > began + 0.5], "a hung engine was fed"
+        assert not [at for at in fed if at > began + 0.3], "a hung engine was fed"
         assert "tone.py" in server.log and "in stream" in server.log
-        assert "Timeout (0:00:01" in server.log
+        assert "Timeout (0:00:00.6" in server.log
         assert "the engine hangs" in server.log
 
         # systemd's kill: SIGABRT dumps the stacks once more and ends the process.
         server.process.send_signal(signal.SIGABRT)
         assert server.wait() == -signal.SIGABRT
         assert "Fatal Python error: Aborted" in server.log
-        with pytest.raises(IndexError):
+        with pytest.raises(httpx.RemoteProtocolError):
             hung()
+
+
+def test_stacks_are_dumped_even_when_the_hung_call_keeps_the_interpreter_to_itself(
+    tmp_path: Path,
+) -> None:
+    env = {"ISHOWTTS_TONE_FAULT": "text", "WATCHDOG_USEC": "900000"}
+    with serving(tmp_path, env=env) as server:
+        server.wait_ready()
+        frozen = in_background(lambda: server.speak("fault:freeze"))
+        eventually(lambda: "in stream" in server.log)
+        assert "Timeout (0:00:00.6" in server.log
+        server.process.kill()
+        with pytest.raises(httpx.TransportError):
+            frozen()
 
 
 def test_a_broken_engine_fails_its_canary_and_is_left_to_the_watchdog(
@@ -213,7 +254,7 @@ def test_a_broken_engine_fails_its_canary_and_is_left_to_the_watchdog(
     env = {
         "ISHOWTTS_TONE_FAULT": "text",
         "NOTIFY_SOCKET": manager.address,
-        "WATCHDOG_USEC": "1500000",
+        "WATCHDOG_USEC": "900000",
     }
     with serving(tmp_path, env=env) as server:
         server.wait_ready()
@@ -222,7 +263,7 @@ def test_a_broken_engine_fails_its_canary_and_is_left_to_the_watchdog(
         broken = time.monotonic()
         assert "failed its canary" in server.ready()["reasons"][0]
         assert server.speak("hello").status_code == 503
-        time.sleep(1.6)
+        time.sleep(0.9)
         assert not [at for at in manager.times("WATCHDOG=1") if at > broken + 0.3]
 
 
@@ -235,7 +276,8 @@ def test_sigterm_finishes_what_was_begun_and_refuses_what_comes(
     env = {"ISHOWTTS_TONE_FAULT": "text", "NOTIFY_SOCKET": manager.address}
     with serving(tmp_path, daemon={"drain_seconds": 20}, env=env) as server:
         server.wait_ready()
-        begun = in_background(lambda: server.speak("three pieces are to be spoken fault:slow:0.3"))
+        text = "three pieces are to be spoken fault:slow:0.15"
+        begun = in_background(lambda: server.speak(text))
         eventually(lambda: server.ready()["queue"]["busy"])
         server.process.send_signal(signal.SIGTERM)
         eventually(lambda: server.ready()["status"] == "draining")
@@ -243,7 +285,7 @@ def test_sigterm_finishes_what_was_begun_and_refuses_what_comes(
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
         answer = begun()
         assert answer.status_code == 200
-        assert len(answer.content) == 44 + 44 * 2400
+        assert len(answer.content) == 44 + len(text) * 2400
         assert server.wait() == 0
         stopping = manager.lines.index("STOPPING=1")
         assert "EXTEND_TIMEOUT_USEC=26000000" in manager.lines[stopping:]
@@ -276,11 +318,3 @@ def test_a_second_signal_ends_at_once_even_when_the_engine_hangs(tmp_path: Path)
         eventually(lambda: server.ready()["status"] == "draining")
         assert server.stop() == 128 + signal.SIGTERM
         caller.close()
-
-
-def test_journal_lines_carry_their_priority(tmp_path: Path) -> None:
-    with serving(tmp_path, env={"JOURNAL_STREAM": "8:1"}) as server:
-        server.wait_ready()
-        assert server.stop() == 0
-        assert all(line.startswith("<6>") for line in server.log.splitlines())
-        assert "<6>listening host=127.0.0.1" in server.log

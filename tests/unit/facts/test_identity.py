@@ -17,8 +17,7 @@ from ishowtts_ops.facts.identity import (
 from ishowtts_ops.facts.modules import Module
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
-from ishowtts_ops.sim.faults import apply_fault
-from ishowtts_ops.sim.tree import build_box
+from tests.support.simboxes import sim_box
 
 
 def line(major: str, revision: str) -> str:
@@ -107,8 +106,7 @@ def test_device_tree_strings_end_with_nul() -> None:
     ],
 )
 def test_simulated_boxes_are_known(tmp_path: Path, board: str, key: str, release: str) -> None:
-    build_box(tmp_path / "box", board)
-    found = read(Host.at(tmp_path / "box").read_only())
+    found = read(sim_box(tmp_path, board).read_only())
     assert isinstance(found.module, Module)
     assert found.module.key == key
     assert str(found.release) == release
@@ -117,8 +115,7 @@ def test_simulated_boxes_are_known(tmp_path: Path, board: str, key: str, release
 
 
 def test_the_kernels_other_device_tree_will_do(tmp_path: Path) -> None:
-    build_box(tmp_path / "box", "agx-orin-64")
-    host = Host.at(tmp_path / "box")
+    host = sim_box(tmp_path, "agx-orin-64")
     before = read(host)
     tree = "/sys/firmware/devicetree/base"
     files = {name: host.read_bytes(f"{tree}/{name}") for name in ("compatible", "model")}
@@ -130,8 +127,7 @@ def test_the_kernels_other_device_tree_will_do(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_gives_a_wrong_module_away(tmp_path: Path) -> None:
-    build_box(tmp_path / "box", "agx-orin-64")
-    host = Host.at(tmp_path / "box")
+    host = sim_box(tmp_path, "agx-orin-64")
     host.write("/proc/meminfo", "MemTotal:       31432704 kB\nMemFree: 1 kB\n")
     assert read(host).ram_fits is False
     host.write("/proc/meminfo", "garbage")
@@ -139,9 +135,7 @@ def test_too_little_memory_gives_a_wrong_module_away(tmp_path: Path) -> None:
 
 
 def test_unknown_module_is_still_a_jetson(tmp_path: Path) -> None:
-    build_box(tmp_path / "box", "agx-orin-64")
-    apply_fault(tmp_path / "box", "module-unknown")
-    found = read(Host.at(tmp_path / "box"))
+    found = read(sim_box(tmp_path, "agx-orin-64", "module-unknown"))
     assert isinstance(found.module, Unknown)
     assert "ACME Talking Box" in found.module.reason
     assert found.name == "ACME Talking Box"
@@ -150,9 +144,7 @@ def test_unknown_module_is_still_a_jetson(tmp_path: Path) -> None:
 
 
 def test_compatible_wins_over_a_wrong_model(tmp_path: Path) -> None:
-    build_box(tmp_path / "box", "agx-orin-64")
-    apply_fault(tmp_path / "box", "model-wrong")
-    found = read(Host.at(tmp_path / "box"))
+    found = read(sim_box(tmp_path, "agx-orin-64", "model-wrong"))
     assert isinstance(found.module, Module)
     assert found.module.key == "agx-orin-64"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ishowtts_ops.errors import OpsError, UsageError
@@ -23,6 +23,7 @@ from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
 from ishowtts_ops.sim.faults import apply_fault
 from ishowtts_ops.sim.tree import build_box, cold_boot
+from tests.support.simboxes import sim_box
 
 CONF = """\
 # comment
@@ -69,13 +70,6 @@ def conf_of(text: str) -> Conf:
     found = parse_conf(text.encode())
     assert isinstance(found, Conf)
     return found
-
-
-def box(tmp_path: Path, board: str, *faults: str) -> Host:
-    build_box(tmp_path / "box", board)
-    for fault in faults:
-        apply_fault(tmp_path / "box", fault)
-    return Host.at(tmp_path / "box")
 
 
 # ---- conf -------------------------------------------------------------------------------------
@@ -125,7 +119,7 @@ def test_an_exact_name_comes_first() -> None:
 
 @pytest.mark.parametrize("board", ["agx-orin-64", "orin-nx-16@35.3.1", "orin-nano-4", "orin-nx-8"])
 def test_confs_of_simulated_boxes_are_whole(tmp_path: Path, board: str) -> None:
-    facts = power.read(box(tmp_path, board).read_only())
+    facts = power.read(sim_box(tmp_path, board).read_only())
     assert isinstance(facts.conf, Conf)
     assert facts.conf.problems == ()
     assert facts.conf_fits is True
@@ -265,7 +259,7 @@ def test_a_truncated_query_is_never_another_mode(cut: int) -> None:
 
 @pytest.mark.parametrize("verbose", [(), ("--verbose",)])
 def test_query_of_a_box_agrees_with_the_facts(tmp_path: Path, verbose: tuple[str, ...]) -> None:
-    host = box(tmp_path, "orin-nano-super")
+    host = sim_box(tmp_path, "orin-nano-super")
     found = parse_query(host.query(["nvpmodel", "-q", *verbose]).stdout)
     facts = power.read(host)
     assert isinstance(found, QueryAnswer)
@@ -276,7 +270,7 @@ def test_query_of_a_box_agrees_with_the_facts(tmp_path: Path, verbose: tuple[str
 
 
 def test_a_box_whose_mode_is_in_force(tmp_path: Path) -> None:
-    facts = power.read(box(tmp_path, "agx-orin-64").read_only())
+    facts = power.read(sim_box(tmp_path, "agx-orin-64").read_only())
     assert facts.conf_path == "/etc/nvpmodel/nvpmodel_p3701_0000.conf"
     assert (facts.mode_id, facts.mode_name) == (2, "MODE_30W")
     assert facts.in_force is True
@@ -287,7 +281,7 @@ def test_a_box_whose_mode_is_in_force(tmp_path: Path) -> None:
 
 
 def test_a_staged_mode_is_not_in_force(tmp_path: Path) -> None:
-    host = box(tmp_path, "agx-orin-64")
+    host = sim_box(tmp_path, "agx-orin-64")
     host.write(STATUS_PATH, status_bytes(0))
     facts = power.read(host)
     assert facts.mode_name == "MAXN"
@@ -301,7 +295,7 @@ def test_a_staged_mode_is_not_in_force(tmp_path: Path) -> None:
 
 def test_limits_above_the_modes_are_off_as_well(tmp_path: Path) -> None:
     """After a cold boot no mode has been applied: the status file promises less than there is."""
-    host = box(tmp_path, "orin-nano-super")
+    host = sim_box(tmp_path, "orin-nano-super")
     cold_boot(tmp_path / "box")
     facts = power.read(host)
     assert facts.mode_name == "25W"
@@ -310,7 +304,7 @@ def test_limits_above_the_modes_are_off_as_well(tmp_path: Path) -> None:
 
 
 def test_super_mode_with_the_limits_of_old_firmware(tmp_path: Path) -> None:
-    host = box(tmp_path, "orin-nano-super")
+    host = sim_box(tmp_path, "orin-nano-super")
     assert host.run(["nvpmodel", "-m", "2"]).ok
     assert power.read(host).low_ceilings == ()
     apply_fault(tmp_path / "box", "super-plain-caps")
@@ -322,12 +316,19 @@ def test_super_mode_with_the_limits_of_old_firmware(tmp_path: Path) -> None:
 
 def test_a_plain_device_tree_with_the_super_conf_is_the_trap_too(tmp_path: Path) -> None:
     """The conf promises super rates, so the super module's limits are what counts."""
-    host = box(tmp_path, "orin-nano-super", "super-plain-caps")
+    host = sim_box(tmp_path, "orin-nano-super", "super-plain-caps")
     tree = "/sys/firmware/devicetree/base/compatible"
     host.write(tree, b"nvidia,p3768-0000+p3767-0005\0nvidia,p3767-0005\0nvidia,tegra234\0")
     facts = power.read(host)
-    assert facts.conf_fits is False
+    assert facts.conf_fits is True, "the other conf of the same part"
     assert facts.low_ceilings
+
+
+def test_the_conf_of_another_module(tmp_path: Path) -> None:
+    host = sim_box(tmp_path, "orin-nano-super")
+    host.write("/etc/nvpmodel/nvpmodel_p3701_0000.conf", CONF)
+    host.symlink("/etc/nvpmodel/nvpmodel_p3701_0000.conf", "/etc/nvpmodel.conf")
+    assert power.read(host).conf_fits is False
 
 
 @pytest.mark.parametrize(
@@ -339,7 +340,7 @@ def test_a_plain_device_tree_with_the_super_conf_is_the_trap_too(tmp_path: Path)
     ],
 )
 def test_a_mode_that_cannot_be_known(tmp_path: Path, fault: str, said: str) -> None:
-    facts = power.read(box(tmp_path, "agx-orin-64", fault))
+    facts = power.read(sim_box(tmp_path, "agx-orin-64", fault))
     assert isinstance(facts.mode, Unknown)
     assert said in facts.mode.reason
     assert isinstance(facts.in_force, Unknown)
@@ -348,7 +349,7 @@ def test_a_mode_that_cannot_be_known(tmp_path: Path, fault: str, said: str) -> N
 
 
 def test_no_conf(tmp_path: Path) -> None:
-    facts = power.read(box(tmp_path, "agx-orin-64", "conf-missing"))
+    facts = power.read(sim_box(tmp_path, "agx-orin-64", "conf-missing"))
     assert isinstance(facts.conf, Unknown)
     assert isinstance(facts.conf_path, Unknown)
     assert isinstance(facts.mode, Unknown)
@@ -357,15 +358,16 @@ def test_no_conf(tmp_path: Path) -> None:
 
 
 def test_a_core_too_few(tmp_path: Path) -> None:
-    facts = power.read(box(tmp_path, "agx-orin-64", "core-offline"))
+    facts = power.read(sim_box(tmp_path, "agx-orin-64", "core-offline"))
     assert [cap.what for cap in facts.off] == ["cores online"]
 
 
 def test_a_missing_gpu_leaves_the_answer_open(tmp_path: Path) -> None:
-    facts = power.read(box(tmp_path, "agx-orin-64", "gpu-missing"))
+    facts = power.read(sim_box(tmp_path, "agx-orin-64", "gpu-missing"))
     assert isinstance(facts.in_force, Unknown)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=12))
 def test_garbage_in_a_limit_is_never_in_force(
     tmp_path_factory: pytest.TempPathFactory, data: bytes

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ishowtts_ops.errors import OpsError
+from ishowtts_ops.provision.f5_source import read_wheel
 from ishowtts_ops.provision.patch_text import (
     Content,
     apply_hunks,
@@ -19,7 +20,6 @@ from ishowtts_ops.provision.patch_text import (
 )
 from ishowtts_ops.provision.series import load_series, version_key
 from tests.support.f5 import PLAIN_GIT, VERSIONS, diff, wheel, write_series
-from ishowtts_ops.provision.f5_source import read_wheel
 
 OLD = b"".join(b"line %d\n" % number for number in range(1, 31))
 NEW = OLD.replace(b"line 5\n", b"line five\n").replace(b"line 20\n", b"line 20\nline 20b\n")
@@ -70,11 +70,11 @@ def test_context_is_never_ignored(tmp_path: Path) -> None:
 
 
 def test_an_ambiguous_place_is_refused(tmp_path: Path) -> None:
-    block = b"a\nb\nc\nd\ne\nf\ng\n"
-    (patch,) = parse_patch("p", diff("f", block, block.replace(b"d", b"D"), tmp_path))
+    block = b"".join(b"%c\n" % letter for letter in b"abcdefghi")
+    (patch,) = parse_patch("p", diff("f", block, block.replace(b"e", b"E"), tmp_path))
     result, (failure,) = apply_hunks(patch, b"x\n" + block + b"y\n" + block, "p")
     assert result is None
-    assert "more than one place (lines 2, 10)" in failure.reason
+    assert "more than one place (lines 3, 13)" in failure.reason
 
 
 lines = st.lists(st.sampled_from(["a", "b", "c", "", "def f():", "    return 1"]), max_size=25)

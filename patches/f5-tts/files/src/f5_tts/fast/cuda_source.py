@@ -181,16 +181,6 @@ extern "C" __global__ void advance(float *y, const u16 *flow, const float *delta
   y[at] += delta[0] * f;
 }
 
-// Grouped convolution, 16 groups of 64 channels, 31 taps, as an implicit GEMM on tensor cores.
-// One block: 128 frames x 64 output channels of one group. x, out: (rows, frames, DIM).
-// w: (16, 31, 64 out, 64 in). out = mish(conv(x) + bias), zero past the row's length if CLEAR,
-// plus x itself if RESIDUAL.
-#if DIM == 1024
-#define TAPS 31
-#define TILE 128
-#define SPAN (TILE + TAPS - 1)
-#define STAGES 3
-
 __device__ __forceinline__ u32 shared_at(const void *p) {
   return (u32)__cvta_generic_to_shared(p);
 }
@@ -207,16 +197,233 @@ __device__ __forceinline__ void mma(float *c, const u32 *a, u32 b0, u32 b1) {
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
-__device__ __forceinline__ float mish(float v) {
-  const float u = __expf(fminf(v, 20.f));
-  const float n = u * (u + 2.f);
-  return v * (n / (n + 2.f));
-}
 // Rows of 128 bytes, eight 16-byte chunks each, chunk index exclusive-or row: no bank conflicts.
 __device__ __forceinline__ u32 swizzled(int row, int chunk) {
   return row * 128 + ((chunk ^ (row & 7)) << 4);
 }
 
+
+#if HALF == 32
+// Attention, one block: 128 queries of one head of one row; four warps of 32 queries each.
+// qkv: (rows, frames, 3, HEADS, 64). Keys past lengths[row] do not count. Keys and values come in
+// tiles of 64 through a ring of three; scores are worked on in halves of 32 keys, which keeps the
+// registers low enough for three blocks a multiprocessor. Exponentials are taken two at a time in
+// half precision: their argument is at most 0, and near 0, where the weight is, half precision is
+// finer than the rounding of the weights to half that the second product needs anyway. The row
+// sums are a matrix product with ones, over the same rounded weights.
+__device__ __forceinline__ void ldmatrix4t(u32 *r, u32 at) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at));
+}
+__device__ __forceinline__ float exp2_approx(float v) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+}
+__device__ __forceinline__ u32 exp2_pair(float a, float b) {
+#if EXACT_EXP
+  return pack(exp2_approx(a), exp2_approx(b));
+#else
+  u32 v = pack(a, b);
+  asm("ex2.approx.f16x2 %0, %0;" : "+r"(v));
+  return v;
+#endif
+}
+// 16 bytes, or zeros where the source does not count.
+__device__ __forceinline__ void copy16_or_zero(u32 to, const void *from, bool real) {
+  const int bytes = real ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(from), "r"(bytes));
+}
+
+#define KEYS 64
+#define QUERIES 128
+#define TOKEN (3 * HEADS * 64)
+#define NEGATIVE __int_as_float(0xff800000)
+
+__device__ __forceinline__ void load_keys(u32 to, const u16 *keys, int first, int length) {
+  #pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const int piece = threadIdx.x + 128 * i, r = piece >> 3, chunk = piece & 7;
+    const bool real = first + r < length;
+    const u16 *from = keys + (size_t)(real ? first + r : 0) * TOKEN + chunk * 8;
+    copy16_or_zero(to + swizzled(r, chunk), from, real);
+    copy16_or_zero(to + KEYS * 128 + swizzled(r, chunk), from + HEADS * 64, real);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(128, BLOCKS)
+attend(const u16 *qkv, const int *lengths, u16 *out, int frames) {
+  __shared__ __align__(128) unsigned char ring[3][2 * KEYS * 128];
+  const int head = blockIdx.y, row = blockIdx.z, first = blockIdx.x * QUERIES;
+  const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  const int length = lengths[row];
+  const float factor = 0.125f * 1.44269504088896f;
+  const u16 *queries = qkv + (size_t)row * frames * TOKEN + head * 64;
+  const u16 *keys = queries + HEADS * 64;
+  const int tiles = (length + KEYS - 1) / KEYS;
+  const u32 base = shared_at(ring);
+
+  #pragma unroll
+  for (int i = 0; i < 8; i++) {
+    const int piece = threadIdx.x + 128 * i, r = piece >> 3, chunk = piece & 7;
+    const bool real = first + r < frames;
+    copy16_or_zero(base + 2 * (2 * KEYS * 128) + swizzled(r, chunk),
+                   queries + (size_t)(real ? first + r : 0) * TOKEN + chunk * 8, real);
+  }
+  asm volatile("cp.async.commit_group;");
+  load_keys(base, keys, 0, length);
+  asm volatile("cp.async.commit_group;");
+  if (tiles > 1) load_keys(base + 2 * KEYS * 128, keys, KEYS, length);
+  asm volatile("cp.async.commit_group;");
+  asm volatile("cp.async.wait_group 2;");
+  __syncthreads();
+
+  u32 q[2][4][4];
+  #pragma unroll
+  for (int i = 0; i < 2; i++)
+    #pragma unroll
+    for (int k = 0; k < 4; k++)
+      ldmatrix4(q[i][k], base + 2 * (2 * KEYS * 128) +
+                swizzled(warp * 32 + 16 * i + (lane & 15), 2 * k + (lane >> 4)));
+
+  float o[2][8][4], sums[2][4], top[2][2];
+  #pragma unroll
+  for (int i = 0; i < 2; i++) {
+    #pragma unroll
+    for (int j = 0; j < 8; j++)
+      #pragma unroll
+      for (int k = 0; k < 4; k++) o[i][j][k] = 0.f;
+    #pragma unroll
+    for (int k = 0; k < 4; k++) sums[i][k] = 0.f;
+    top[i][0] = top[i][1] = NEGATIVE;
+  }
+  const int krow = (lane & 7) + ((lane >> 4) << 3), kchunk = (lane >> 3) & 1;
+  const int vrow = (lane & 7) + (((lane >> 3) & 1) << 3), vchunk = lane >> 4;
+
+  for (int tile = 0; tile < tiles; tile++) {
+    asm volatile("cp.async.wait_group 1;");
+    __syncthreads();
+    if (tile + 2 < tiles)
+      load_keys(base + ((tile + 2) % 3) * (2 * KEYS * 128), keys, (tile + 2) * KEYS, length);
+    asm volatile("cp.async.commit_group;");
+    const u32 kbase = base + (tile % 3) * (2 * KEYS * 128), vbase = kbase + KEYS * 128;
+    #pragma unroll
+    for (int part = 0; part < 2; part++) {
+      float s[2][4][4];
+      #pragma unroll
+      for (int i = 0; i < 2; i++)
+        #pragma unroll
+        for (int j = 0; j < 4; j++)
+          #pragma unroll
+          for (int k = 0; k < 4; k++) s[i][j][k] = 0.f;
+      #pragma unroll
+      for (int k = 0; k < 4; k++) {
+        u32 b[2][4];
+        #pragma unroll
+        for (int j = 0; j < 2; j++)
+          ldmatrix4(b[j], kbase + swizzled(32 * part + 16 * j + krow, 2 * k + kchunk));
+        #pragma unroll
+        for (int i = 0; i < 2; i++)
+          #pragma unroll
+          for (int j = 0; j < 2; j++) {
+            mma(s[i][2 * j], q[i][k], b[j][0], b[j][1]);
+            mma(s[i][2 * j + 1], q[i][k], b[j][2], b[j][3]);
+          }
+      }
+      const int left = length - tile * KEYS - 32 * part;
+      if (left < 32) {
+        #pragma unroll
+        for (int i = 0; i < 2; i++)
+          #pragma unroll
+          for (int j = 0; j < 4; j++)
+            #pragma unroll
+            for (int k = 0; k < 4; k++)
+              if (8 * j + 2 * (lane & 3) + (k & 1) >= left) s[i][j][k] = NEGATIVE;
+      }
+      float peak[2][2];
+      bool higher = false;
+      #pragma unroll
+      for (int i = 0; i < 2; i++)
+        #pragma unroll
+        for (int h = 0; h < 2; h++) {
+          float p = fmaxf(s[i][0][2 * h], s[i][0][2 * h + 1]);
+          #pragma unroll
+          for (int j = 1; j < 4; j++) p = fmaxf(p, fmaxf(s[i][j][2 * h], s[i][j][2 * h + 1]));
+          p = fmaxf(p, __shfl_xor_sync(0xffffffffu, p, 1));
+          p = fmaxf(p, __shfl_xor_sync(0xffffffffu, p, 2));
+          peak[i][h] = fmaxf(top[i][h], p);
+          higher |= peak[i][h] > top[i][h];
+        }
+      if (__any_sync(0xffffffffu, higher)) {
+        #pragma unroll
+        for (int i = 0; i < 2; i++)
+          #pragma unroll
+          for (int h = 0; h < 2; h++) {
+            const float shrink = exp2_approx((top[i][h] - peak[i][h]) * factor);
+            #pragma unroll
+            for (int j = 0; j < 8; j++) { o[i][j][2 * h] *= shrink; o[i][j][2 * h + 1] *= shrink; }
+            sums[i][2 * h] *= shrink;
+            top[i][h] = peak[i][h];
+          }
+      }
+      #pragma unroll
+      for (int k = 0; k < 2; k++) {
+        u32 p[2][4];
+        #pragma unroll
+        for (int i = 0; i < 2; i++)
+          #pragma unroll
+          for (int h = 0; h < 2; h++) {
+            const float offset = top[i][h] * factor;
+            #pragma unroll
+            for (int j = 0; j < 2; j++)
+              p[i][h + 2 * j] = exp2_pair(s[i][2 * k + j][2 * h] * factor - offset,
+                                          s[i][2 * k + j][2 * h + 1] * factor - offset);
+          }
+        #pragma unroll
+        for (int i = 0; i < 2; i++) mma(sums[i], p[i], 0x3c003c00u, 0x3c003c00u);
+        #pragma unroll
+        for (int d = 0; d < 4; d++) {
+          u32 v[4];
+          ldmatrix4t(v, vbase + swizzled(32 * part + 16 * k + vrow, 2 * d + vchunk));
+          #pragma unroll
+          for (int i = 0; i < 2; i++) {
+            mma(o[i][2 * d], p[i], v[0], v[1]);
+            mma(o[i][2 * d + 1], p[i], v[2], v[3]);
+          }
+        }
+      }
+    }
+  }
+  #pragma unroll
+  for (int i = 0; i < 2; i++)
+    #pragma unroll
+    for (int h = 0; h < 2; h++) {
+      const int frame = first + warp * 32 + 16 * i + 8 * h + (lane >> 2);
+      if (frame >= frames) continue;
+      const float inverse = 1.f / sums[i][2 * h];
+      u16 *to = out + (((size_t)row * frames + frame) * HEADS + head) * 64 + 2 * (lane & 3);
+      #pragma unroll
+      for (int j = 0; j < 8; j++)
+        *(u32 *)(to + 8 * j) = pack(o[i][j][2 * h] * inverse, o[i][j][2 * h + 1] * inverse);
+    }
+}
+#endif
+
+// Grouped convolution, 16 groups of 64 channels, 31 taps, as an implicit GEMM on tensor cores.
+// One block: 128 frames x 64 output channels of one group. x, out: (rows, frames, DIM).
+// w: (16, 31, 64 out, 64 in). out = mish(conv(x) + bias), zero past the row's length if CLEAR,
+// plus x itself if RESIDUAL.
+#if DIM == 1024
+#define TAPS 31
+#define TILE 128
+#define SPAN (TILE + TAPS - 1)
+#define STAGES 3
+
+__device__ __forceinline__ float mish(float v) {
+  const float u = __expf(fminf(v, 20.f));
+  const float n = u * (u + 2.f);
+  return v * (n / (n + 2.f));
+}
 template <bool CLEAR, bool RESIDUAL>
 __device__ __forceinline__ void conv_tile(const u16 *x, const u16 *w, const u16 *bias,
                                           const int *lengths, u16 *out, int frames) {

@@ -1,0 +1,231 @@
+"""A simulated box on which everything is as install leaves it, to be broken by tests.
+
+Built once by the real steps and copied for each test. Three things on it are not real: the engine's
+packages (names and versions, no code), the daemon (answers of a real one, replayed), and its
+process (recorded as running with the box's stand-in service manager).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ishowtts_ops.config import CONFIG_PATH, Settings, parse
+from ishowtts_ops.doctor.examination import ASKED_UNITS
+from ishowtts_ops.doctor.report import Report
+from ishowtts_ops.doctor.run import examine
+from ishowtts_ops.facts.gather import Facts, gather
+from ishowtts_ops.facts.python_env import REQUIRED
+from ishowtts_ops.host import Host
+from ishowtts_ops.provision import install
+from ishowtts_ops.provision.daemon import STARTED_PATH, fingerprint
+from ishowtts_ops.provision.units import CLOCKS, DAEMON
+from ishowtts_ops.sim.checkout import make_checkout
+from ishowtts_ops.sim.tree import build_box
+from ishowtts_ops.steps import Ledger
+from tests.support.f5 import SOURCE, cache_folder
+
+SITE = "/opt/engine/site"
+PYTHON = "/opt/engine/bin/python"
+STEPS = ("config", "source", "patch", "weights", "voices", "power", "units")
+"""The steps that made the box; the engine's packages and the daemon are stand-ins."""
+
+READY: dict[str, Any] = {
+    "status": "ready",
+    "ready": True,
+    "stage": "ready: f5 on cuda:0, 3 voices",
+    "reasons": [],
+    "engine": "f5",
+    "device": "cuda:0",
+    "sample_rate": 24000,
+    "voices": ["host", "guest", "announcer"],
+    "default_voice": "host",
+    "nfe": 7,
+    "queue": {"depth": 0, "limit": 16, "wait_seconds": 0.0},
+    "recent_rtf": 0.143,
+    "progress_age_seconds": 0.2,
+    "version": "0.1.0",
+}
+METRICS = """\
+# HELP ishowtts_requests_total Speech requests by how they ended.
+# TYPE ishowtts_requests_total counter
+ishowtts_requests_total{engine="f5",outcome="ok"} 412.0
+ishowtts_requests_total{engine="f5",outcome="cancelled"} 3.0
+# TYPE ishowtts_ready gauge
+ishowtts_ready 1.0
+"""
+
+
+@dataclass
+class Answers:
+    """What the replayed daemon says. `silent` accepts connections and says nothing."""
+
+    live: int = 200
+    ready: Mapping[str, Any] = field(default_factory=lambda: dict(READY))
+    metrics: str = METRICS
+    silent: bool = False
+
+    def tell(self, **changes: Any) -> None:
+        self.ready = {**self.ready, **changes}
+
+
+class _Replay(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        answers: Answers = self.server.answers  # type: ignore[attr-defined]
+        if answers.silent:
+            threading.Event().wait(4)
+            return
+        bodies = {
+            "/livez": (answers.live, '{"status": "alive"}'),
+            "/readyz": (200 if answers.ready.get("ready") else 503, json.dumps(answers.ready)),
+            "/metrics": (200, answers.metrics),
+        }
+        status, body = bodies[self.path]
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def replay(answers: Answers) -> Iterator[int]:
+    """A daemon's answers on a port of their own."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Replay)
+    server.daemon_threads = True
+    server.answers = answers  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+class HealthyBox:
+    """A copy of the healthy box, its settings and its daemon's answers."""
+
+    def __init__(self, root: Path, answers: Answers) -> None:
+        self.root = root
+        self.host = Host.at(root)
+        self.answers = answers
+        self.settings: Settings = parse(self.host.read_text(CONFIG_PATH), CONFIG_PATH)
+
+    # ---- looking -----------------------------------------------------------------------------
+
+    def facts(self) -> Facts:
+        return gather(self.host.read_only(), self.settings, units=ASKED_UNITS)
+
+    def examine(self, facts: Facts | None = None) -> Report:
+        return examine(self.host, self.settings, facts=facts)
+
+    def path(self, box_path: str) -> Path:
+        return self.host.path(box_path, follow_last=False)
+
+    # ---- changing ----------------------------------------------------------------------------
+
+    def configure(self, section: str, **keys: Any) -> None:
+        """Change the box's configuration as install would: written, and known to the daemon."""
+        raw = yaml.safe_load(self.host.read_text(CONFIG_PATH))
+        raw.setdefault(section, {}).update(keys)
+        self.host.write(CONFIG_PATH, yaml.safe_dump(raw))
+        self.settings = parse(self.host.read_text(CONFIG_PATH), CONFIG_PATH)
+        self.run_step("voices")
+        self.note_started()
+
+    def run_step(self, name: str) -> None:
+        """One of install's steps, for real."""
+        text = self.host.read_text(CONFIG_PATH) if self.host.is_file(CONFIG_PATH) else ""
+        steps = install.all_steps(
+            self.settings, Ledger.open(self.host), text, replace_config=False
+        )
+        install.apply(
+            self.host,
+            install.choose(steps, [name]),
+            log=lambda _: None,
+            on_step=lambda *_: None,
+        )
+
+    def note_started(self) -> None:
+        """The daemon was started with what is installed now."""
+        body = json.dumps({"fingerprint": fingerprint(self.host)}) + "\n"
+        self.host.write(STARTED_PATH, body)
+
+    def unit_state(self, unit: str, **values: Any) -> None:
+        """What the stand-in service manager remembers of a unit."""
+        path = self.root / "run/ishowtts-sim/units" / f"{unit}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps({**state, **values}) + "\n")
+
+    def package(self, name: str, version: str, *, cuda: str | None = None) -> None:
+        """A package of the engine's environment, in place of the one there."""
+        site = self.root / SITE.lstrip("/")
+        self.no_package(name)
+        (site / name).mkdir(parents=True)
+        (site / name / "__init__.py").write_text("")
+        own = f"__version__ = {version!r}\n" + (f"cuda = {cuda!r}\n" if name == "torch" else "")
+        (site / name / "version.py").write_text(own)
+        info = site / f"{name}-{version.partition('+')[0]}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n"
+        )
+
+    def no_package(self, name: str) -> None:
+        site = self.root / SITE.lstrip("/")
+        for folder in (site / name, *site.glob(f"{name}-*.dist-info")):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def build(root: Path, board: str, port: int) -> None:
+    """Make a healthy box at `root`."""
+    build_box(root, board)
+    host = Host.at(root)
+    make_checkout(host, version="1.1.9", cache=cache_folder())
+    # Its own folder by the variable that Host gives to a simulated box's programs.
+    host.write(
+        PYTHON,
+        f'#!/bin/sh\nPYTHONPATH="$ISHOWTTS_BOX_ROOT{SITE}" exec "{Path(sys.executable).resolve()}"'
+        ' -S "$@"\n',
+        mode=0o755,
+    )
+    host.write(
+        "/opt/ishowtts-ops/venv/bin/ishowtts-ops",
+        f'#!/bin/sh\nexec "{sys.executable}" -m ishowtts_ops "$@"\n',
+        mode=0o755,
+    )
+    settings = {
+        "engine": {"kind": "f5", "python": PYTHON},
+        "f5": {"weights": "random"},
+        "daemon": {"port": port},
+    }
+    host.write(CONFIG_PATH, yaml.safe_dump(settings))
+    box = HealthyBox(root, Answers())
+    for name in REQUIRED:
+        box.package(name, "1.26.4" if name == "numpy" else "2.8.0", cuda="12.6")
+    # An AGX whose GPU has been used takes MAXN with a reboot only.
+    host.write_sysfs("/sys/kernel/ishowtts-sim/gpu_used", "0\n")
+    for step in STEPS:
+        box.run_step(step)
+    host.run(["systemctl", "start", CLOCKS], timeout=60).check()
+    box.unit_state(
+        DAEMON, active="active", sub="running", main_pid=812, status_text=READY["stage"]
+    )
+    box.note_started()
+
+
+__all__ = ["READY", "SOURCE", "Answers", "HealthyBox", "build", "replay"]
