@@ -81,6 +81,34 @@ class VoiceEntry(_Section):
     language: str | None = None
 
 
+class Measure(_Section):
+    """Benchmarks and their calendar."""
+
+    workload: Literal["S", "M", "L", "R3", "X", "mixed"] = "M"
+    runs: Annotated[int, Field(ge=4, le=1000)] = 20
+    tolerance_percent: Annotated[float, Field(ge=1, le=100)] = 5.0
+    calendar: bool = True
+    daily: Annotated[str, Field(min_length=1)] = "*-*-* 04:30"
+    weekly: Annotated[str, Field(min_length=1)] = "Sun *-*-* 05:00"
+    watch_minutes: Annotated[int, Field(ge=1, le=10_080)] = 15
+    idle_seconds: Annotated[float, Field(ge=0, le=3600)] = 30.0
+
+    @field_validator("daily", "weekly")
+    @classmethod
+    def _one_line(cls, text: str) -> str:
+        if not text.isprintable():
+            raise ValueError("must be one line, as OnCalendar= of systemd takes it")
+        return text
+
+
+class Notify(_Section):
+    """Who is told when a unit failed; the journal always is."""
+
+    webhook: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    command: tuple[str, ...] | None = None
+    quiet_minutes: Annotated[int, Field(ge=0, le=10_080)] = 60
+
+
 class Settings(_Section):
     """Everything a box can be told. Frozen; defaults are those of config/ishowtts-ops.yaml."""
 
@@ -89,6 +117,8 @@ class Settings(_Section):
     engine: Engine = Engine()
     power: Power = Power()
     daemon: Daemon = Daemon()
+    measure: Measure = Measure()
+    notify: Notify = Notify()
     voices: tuple[VoiceEntry, ...] = ()
     default_voice: str | None = None
 

@@ -10,6 +10,7 @@ import typer
 
 from ishowtts_ops import __version__
 from ishowtts_ops.cli import (
+    bench_cmd,
     config_cmd,
     demo,
     doctor_cmd,
@@ -46,6 +47,7 @@ app.add_typer(power_cmd.app, name="power")
 app.command("serve")(serve_cmd.serve)
 app.command("say")(speech.say)
 app.add_typer(speech.voices, name="voices")
+app.add_typer(bench_cmd.app, name="bench")
 app.add_typer(config_cmd.app, name="config")
 app.command("demo")(demo.demo)
 

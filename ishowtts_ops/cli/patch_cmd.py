@@ -91,7 +91,7 @@ def verify(box: Box, as_json: Json = False) -> int:
     else:
         words = {True: "ok", False: "WRONG", None: "unknown"}
         for row in report.rows:
-            render.say(f"{words[row.ok]:<8}{row.text}")
+            render.say(f"{words[row.ok]:<8}{row.check}: {row.text}")
     return {True: 0, False: 1, None: 3}[report.ok]
 
 

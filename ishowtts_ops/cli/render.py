@@ -124,13 +124,8 @@ def _preview(lines: Iterable[str]) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A plain table that survives a narrow terminal and a pipe."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*(escape(cell) for cell in row))
-    out.print(grid)
+    """A plain table: folded to the terminal, or one line a row in a pipe."""
+    _grid([list(row) for row in rows], list(columns))
 
 
 def confirm(question: str) -> bool:
@@ -148,11 +143,23 @@ def raw(text: str) -> None:
 
 def pairs(rows: Iterable[tuple[str, str]]) -> None:
     """Name and value, one pair a line, names aligned."""
-    grid = Table(box=None, pad_edge=False, show_header=False)
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        grid.add_row(escape(name), escape(value))
+    _grid([list(row) for row in rows], None)
+
+
+def _grid(rows: list[list[str]], columns: list[str] | None) -> None:
+    if not out.is_terminal:
+        lines = [columns, *rows] if columns else rows
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for row in lines:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print("  ".join(cells).rstrip())
+        return
+    grid = Table(box=None, pad_edge=False, show_header=columns is not None, header_style="bold")
+    names = columns or [""] * len(rows[0]) if rows else []
+    for number, name in enumerate(names):
+        grid.add_column(name, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        grid.add_row(*(escape(cell) for cell in row))
     out.print(grid)
 
 

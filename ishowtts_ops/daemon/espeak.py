@@ -21,7 +21,7 @@ from ishowtts_ops.daemon.engine import (
     Voice,
 )
 from ishowtts_ops.daemon.text import pieces, predict_spoken_seconds
-from ishowtts_ops.errors import ToolMissing
+from ishowtts_ops.errors import OpsError, ToolMissing
 from ishowtts_ops.host import Host
 
 PROGRAM = "espeak-ng"
@@ -103,7 +103,7 @@ def available(host: Host) -> bool:
     """True when espeak-ng can be run."""
     try:
         host.pipe_here([PROGRAM, "--version"], b"", timeout=PIECE_TIMEOUT_S)
-    except ToolMissing:
+    except OpsError:
         return False
     return True
 

@@ -163,6 +163,25 @@ def error_body(
     return {"error": error}
 
 
+SCHEMA: Mapping[str, Json] = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": "string"},
+            },
+        }
+    },
+}
+"""`error_body` as a JSON schema."""
+
+
 def headers_of(refusal: Refusal) -> dict[str, str]:
     """Retry-After in whole seconds, rounded up: coming too early would only be refused again."""
     if refusal.retry_after is None:

@@ -46,7 +46,10 @@ def _speech_routes(app: FastAPI, service: Service) -> None:
     @app.post(
         "/v1/audio/speech",
         response_class=Response,
-        responses={200: {"content": {e.content_type: {} for e in ENCODERS.values()}}},
+        responses={
+            200: {"content": {encoder.content_type: {} for encoder in ENCODERS.values()}},
+            **_error_responses(),
+        },
         openapi_extra={
             "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
         },
@@ -197,6 +200,18 @@ def _error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, bug)
 
 
+def _error_responses() -> dict[int | str, dict[str, Any]]:
+    """The statuses of the table, for the description."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    codes: dict[int | str, list[str]] = {}
+    for row in failures.TABLE.values():
+        codes.setdefault(row.status, []).append(row.code)
+    return {
+        status: {"description": ", ".join(names), "content": content}
+        for status, names in codes.items()
+    }
+
+
 def _description_route(app: FastAPI) -> None:
     description = _openapi(app)
 
@@ -213,6 +228,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(body.pop("$defs", {}))
     schemas["SpeechBody"] = body
+    schemas["Error"] = failures.SCHEMA
     return schema
 
 

@@ -54,3 +54,8 @@ class Job:
     admitted: float = field(default_factory=time.monotonic)
     gone: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits any more."""
+    _end: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def finish(self) -> bool:
+        """True for the first who ends the job; it ends once, however many have a reason to."""
+        return self._end.acquire(blocking=False)

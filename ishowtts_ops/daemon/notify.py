@@ -107,16 +107,23 @@ class Watch(threading.Thread):
     Args:
         period: seconds of systemd's watchdog; or, without one, after which the engine counts as
             hung.
+        on_hang: told in words that the engine hangs.
     """
 
     def __init__(
-        self, pulse: Pulse, condition: Condition, notifier: Notifier, period: float
+        self,
+        pulse: Pulse,
+        condition: Condition,
+        notifier: Notifier,
+        period: float,
+        on_hang: Callable[[str], None],
     ) -> None:
         super().__init__(name="watch", daemon=True)
         self._pulse = pulse
         self._condition = condition
         self._notifier = notifier
         self._period = period
+        self._on_hang = on_hang
         self._seen = -1
         self._was_warm = False
         self._hung = False
@@ -128,7 +135,8 @@ class Watch(threading.Thread):
 
     def stop(self) -> None:
         self._end.set()
-        self.join()
+        if self.is_alive():
+            self.join()
         faulthandler.cancel_dump_traceback_later()
 
     def run(self) -> None:
@@ -167,4 +175,5 @@ class Watch(threading.Thread):
             self._pulse.doing,
             age,
         )
-        self._condition.ail(HUNG, f"the engine made no progress for {age:.0f} s")
+        self._condition.ail(HUNG, f"the engine made no progress for {age:.1f} s")
+        self._on_hang("The engine hangs.")

@@ -28,7 +28,9 @@ class SpeechBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    input: Annotated[str, Field(description="the text to speak")]
+    input: Annotated[
+        str, Field(description="the text to speak", json_schema_extra={"minLength": 1})
+    ]
     model: Annotated[str | None, Field(description="an engine, or one of OpenAI's names")] = None
     voice: Annotated[str | VoiceRef | None, Field(description="see GET /v1/voices")] = None
     response_format: Literal["wav", "pcm"] = "wav"
@@ -36,7 +38,7 @@ class SpeechBody(BaseModel):
     stream_format: Literal["audio"] | None = None
     nfe: Annotated[int, Field(ge=1, le=64)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    deadline_ms: Annotated[int, Field(ge=1, le=600_000)] | None = None
+    deadline_ms: Annotated[int, Field(ge=50, le=600_000)] | None = None
     fallback: bool = False
 
     @property

@@ -39,7 +39,9 @@ log = logging.getLogger(__name__)
 
 CANARIES_PER_PERIOD = 3
 """Canaries of an idle engine per watchdog period: one may be late without harm."""
-LAST_WORDS_S = 2
+FALLBACK_CANARY_S = 300.0
+"""No watchdog waits for the fallback's canaries."""
+LAST_WORDS_S = 1
 """For answers that are on their way out when the daemon ends, and for the engine's thread."""
 
 
@@ -77,9 +79,12 @@ class Daemon:
         self._voices = load_voices(settings, manifest, engine, host)
         period = self._notifier.watchdog_period or float(self._settings.watchdog_seconds)
         self._pulse = Pulse()
-        self._primary = self._worker(engine, self._condition, self._pulse, period)
-        self._fallback = self._make_fallback(engine, host, period)
-        self._watch = Watch(self._pulse, self._condition, self._notifier, period)
+        canary_seconds = period / CANARIES_PER_PERIOD
+        self._primary = self._worker(engine, self._condition, self._pulse, canary_seconds)
+        self._fallback = self._make_fallback(engine, host)
+        self._watch = Watch(
+            self._pulse, self._condition, self._notifier, period, self._primary.abandon
+        )
         self._service = Service(
             settings, manifest, self._voices, Metrics(), self._primary, self._fallback
         )
@@ -95,7 +100,9 @@ class Daemon:
         )
         self._server = _Server(config, self._started, self._signalled)
 
-    def _worker(self, engine: Engine, condition: Condition, pulse: Pulse, period: float) -> Worker:
+    def _worker(
+        self, engine: Engine, condition: Condition, pulse: Pulse, canary_seconds: float
+    ) -> Worker:
         def ended(job: Job, outcome: Refusal | Timings) -> None:
             self._service.ended(worker, job, outcome)
 
@@ -104,14 +111,16 @@ class Daemon:
             condition,
             pulse,
             queue_limit=self._settings.queue_limit,
-            canary_seconds=period / CANARIES_PER_PERIOD,
+            canary_seconds=canary_seconds,
             observer=ended,
         )
         return worker
 
-    def _make_fallback(self, engine: Engine, host: Host, period: float) -> Worker | None:
+    def _make_fallback(self, engine: Engine, host: Host) -> Worker | None:
         fallback = make_fallback(engine, host)
-        return self._worker(fallback, Condition(), Pulse(), period) if fallback else None
+        if fallback is None:
+            return None
+        return self._worker(fallback, Condition(), Pulse(), FALLBACK_CANARY_S)
 
     # ---- life --------------------------------------------------------------------------------
 
@@ -185,13 +194,16 @@ class Daemon:
         if self._fallback:
             self._fallback.condition.drain()
         self._notifier.stopping(self._condition.snapshot().stage)
-        self._notifier.extend(seconds + 3 * LAST_WORDS_S)
+        self._notifier.extend(seconds + 5 * LAST_WORDS_S)
         self._draining = asyncio.get_running_loop().create_task(self._drain(seconds))
 
     async def _drain(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         workers = [worker for worker in (self._primary, self._fallback) if worker]
-        while time.monotonic() < end and not all(worker.idle for worker in workers):
+        # Speech that is made is not yet speech that was sent: a player may read at its own pace.
+        while time.monotonic() < end and (
+            self._server.server_state.tasks or not all(worker.idle for worker in workers)
+        ):
             await asyncio.sleep(0.02)
         for worker in workers:
             worker.stop(0)

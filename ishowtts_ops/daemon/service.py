@@ -25,7 +25,7 @@ from ishowtts_ops.daemon.metrics import Metrics
 from ishowtts_ops.daemon.schema import SpeechBody
 from ishowtts_ops.daemon.text import clean
 from ishowtts_ops.daemon.voices import Voices
-from ishowtts_ops.daemon.worker import Worker
+from ishowtts_ops.daemon.worker import RESTART_S, Worker
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,6 @@ OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
 
 MAX_AUDIO_SECONDS = 600.0
 """The longest speech of one request, by prediction: holds for any script, unlike characters."""
-
-COME_BACK_S = 5.0
-"""Retry-After while not ready: nobody knows how long a warm-up or a restart still takes."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +73,7 @@ class Service:
         self._started = time.time()
         self._settings_sha256 = _sha256(settings.model_dump_json())
         self._manifest_sha256 = _sha256(manifest.model_dump_json())
+        self._nfe = manifest.nfe
         self._publish()
 
     # ---- speech ------------------------------------------------------------------------------
@@ -176,7 +174,7 @@ class Service:
             "sample_rate": SAMPLE_RATE,
             "voices": self.voices.ids,
             "default_voice": self.voices.default.id,
-            "nfe": self.settings.f5.nfe,
+            "nfe": self._nfe,
             "queue": {
                 "depth": len(worker.queue),
                 "limit": worker.queue.limit,
@@ -237,12 +235,12 @@ class Service:
 def _refuse_unready(worker: Worker) -> None:
     now = worker.condition.snapshot()
     if now.status == "draining":
-        raise Draining("The daemon is going down.", "Try again shortly.", retry_after=COME_BACK_S)
+        raise Draining("The daemon is going down.", "Try again shortly.", retry_after=RESTART_S)
     if not now.ready:
         raise NotReady(
             f"The daemon is not ready: {'; '.join(now.reasons)}.",
             "GET /readyz says when it is.",
-            retry_after=COME_BACK_S,
+            retry_after=RESTART_S,
         )
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ishowtts_ops.daemon.admission import JobQueue, Pace
-from ishowtts_ops.daemon.audio import SILENCE_PEAK, peak
 from ishowtts_ops.daemon.engine import (
     SAMPLE_RATE,
     Audio,
@@ -23,20 +22,23 @@ from ishowtts_ops.daemon.engine import (
     Voice,
 )
 from ishowtts_ops.daemon.failures import (
-    BadAudio,
     CallerGone,
     DeadlinePassed,
     Draining,
     EngineFailed,
+    NotReady,
     Refusal,
 )
 from ishowtts_ops.daemon.job import Chunk, Done, Event, Failed, Job
+from ishowtts_ops.daemon.listen import audible
 from ishowtts_ops.daemon.pulse import Condition, Pulse
 from ishowtts_ops.errors import OpsError
 
 log = logging.getLogger(__name__)
 
 CANARY_TEXT = "Ready."
+RESTART_S = 5.0
+"""Retry-After of those whom a restart sends away; nobody knows how long it really takes."""
 FAILING = "engine"
 """The ailment of an engine that fails its canary."""
 
@@ -94,9 +96,8 @@ class Worker:
     def stop(self, timeout: float) -> bool:
         """Give up all jobs and end the thread; False when it does not end in time."""
         self._stop.set()
-        refusal = Draining("The daemon is going down.", "Try again shortly.", retry_after=5)
         for job in self.queue.clear():
-            self._end(job, refusal)
+            self._end(job, _going_down())
         self.queue.wake()
         if self._thread is None:
             return True
@@ -143,12 +144,19 @@ class Worker:
         """The caller left: forget the job, or stop speaking it."""
         job.gone.set()
         if self.queue.remove(job):
-            self._observer(job, CallerGone("The caller left before its turn came."))
+            self._end(job, CallerGone("The caller left before its turn came."))
 
     def expire(self, job: Job) -> None:
         """Answer a job that is still waiting at its deadline; one that was begun goes on."""
         if self.queue.remove(job):
             self._end(job, _stale(job))
+
+    def abandon(self, why: str) -> None:
+        """Answer everybody who waits for an engine that hangs, while there is still time."""
+        running = self.queue.running
+        for job in [*([running] if running else []), *self.queue.clear()]:
+            job.gone.set()
+            self._end(job, NotReady(why, "It will be restarted.", retry_after=RESTART_S))
 
     # ---- engine's side -----------------------------------------------------------------------
 
@@ -166,7 +174,7 @@ class Worker:
 
     def _job(self, job: Job) -> None:
         if job.gone.is_set():
-            self._observer(job, CallerGone("The caller left before its turn came."))
+            self._end(job, CallerGone("The caller left before its turn came."))
         elif time.monotonic() > job.deadline:
             self._end(job, _stale(job))
         else:
@@ -182,8 +190,7 @@ class Worker:
                 frames += len(samples)
                 _send(job, Chunk(samples))
         except Cancelled:
-            gone = job.gone.is_set()
-            self._end(job, _left() if gone else Draining("The daemon is going down."))
+            self._end(job, _left() if job.gone.is_set() else _going_down())
             return
         except Refusal as refusal:
             self._failed(job, refusal)
@@ -201,32 +208,12 @@ class Worker:
             audio_seconds=frames / SAMPLE_RATE,
         )
         self.pace.add(timings)
-        self._observer(job, timings)
-        _send(job, Done(timings))
+        if job.finish():
+            self._observer(job, timings)
+            _send(job, Done(timings))
 
     def _checked(self, request: SynthesisRequest, cancelled: Cancel) -> Iterator[Samples]:
-        """The engine's audio, once it is known not to be silence: leading silence is held back, so
-        that speech that never comes is an error and not an empty answer.
-
-        Raises:
-            BadAudio: NaN, or nothing but silence.
-        """
-        held: list[Samples] = []
-        loud = False
-        for samples in self.engine.stream(request, self.beat, cancelled):
-            self.pulse.beat()
-            if cancelled():
-                raise Cancelled
-            loudest = peak(samples)
-            if not np.isfinite(loudest):
-                raise BadAudio("The engine made audio that is not a number.", retry_after=1)
-            loud = loud or loudest > SILENCE_PEAK
-            held.append(samples)
-            if loud:
-                yield from held
-                held.clear()
-        if not loud:
-            raise BadAudio("The engine made nothing but silence.")
+        return audible(self.engine.stream(request, self.beat, cancelled), cancelled)
 
     def audition(self, request: SynthesisRequest) -> Audio:
         """Speak on the engine thread for the daemon's own ends (warm-up); counts for the RTF."""
@@ -266,8 +253,9 @@ class Worker:
         self._end(job, refusal)
 
     def _end(self, job: Job, refusal: Refusal) -> None:
-        self._observer(job, refusal)
-        _send(job, Failed(refusal))
+        if job.finish():
+            self._observer(job, refusal)
+            _send(job, Failed(refusal))
 
 
 def _send(job: Job, event: Event) -> None:
@@ -285,6 +273,10 @@ def _stale(job: Job) -> DeadlinePassed:
         "Send it again, or give it a longer deadline_ms.",
         retry_after=1,
     )
+
+
+def _going_down() -> Draining:
+    return Draining("The daemon is going down.", "Try again shortly.", retry_after=RESTART_S)
 
 
 def _left() -> CallerGone:

@@ -13,10 +13,10 @@ from ishowtts_ops.doctor.finding import (
     gib,
     known,
 )
-from ishowtts_ops.facts.gpu import NVMAP_CLIENTS
+from ishowtts_ops.facts.gpu import NVMAP_CLIENTS, GpuClient
 from ishowtts_ops.facts.identity import DEVICE_TREES, KNOWN_MAJORS, RELEASE_PATH
 from ishowtts_ops.facts.modules import Module, module_for
-from ishowtts_ops.facts.systemd import Systemd
+from ishowtts_ops.facts.systemd import DISPLAY_MANAGER
 from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import BoxKind
 
@@ -107,7 +107,8 @@ def _release(exam: Examination) -> list[Finding]:
     release = identity.release
     if isinstance(release, Unknown):
         text = f"Which L4T release this is cannot be told: {release.reason}."
-        return [Finding("box-release", Severity.WARN, text, (), _UPDATE)]
+        unread = (Evidence(RELEASE_PATH, release.reason),)
+        return [Finding("box-release", Severity.WARN, text, unread, _UPDATE)]
     evidence = (Evidence(RELEASE_PATH, str(release)),)
     if not release.known:
         known_ones = ", ".join(f"R{major}" for major in KNOWN_MAJORS)
@@ -128,9 +129,10 @@ def _systemd(exam: Examination) -> list[Finding]:
         return [Finding("box-systemd", Severity.ERROR, text, (), remedy)]
     systemd = known(exam.facts.systemd)
     if isinstance(systemd.units, Unknown) or isinstance(systemd.version, Unknown):
-        reason = systemd.units if isinstance(systemd.units, Unknown) else systemd.version
-        text = f"systemd does not answer, so nothing here is supervised: {reason}."
-        evidence = (Evidence("systemctl", str(reason)),)
+        lost = systemd.units if isinstance(systemd.units, Unknown) else systemd.version
+        assert isinstance(lost, Unknown)
+        text = f"systemd does not answer, so nothing here is supervised: {lost.reason}."
+        evidence = (Evidence("systemctl", lost.reason),)
         remedy = by_hand(
             "Boot the box with systemd as its first process.", ("ps", "-p", "1", "-o", "comm=")
         )
@@ -153,16 +155,16 @@ def _root(exam: Examination) -> list[Finding]:
 
 
 def _desktop(exam: Examination) -> list[Finding]:
-    target = known(known(exam.facts.systemd).default_target)
-    evidence: tuple[Evidence, ...] = (Evidence("systemctl get-default", target),)
-    gpu = exam.facts.gpu
-    if not isinstance(gpu, Unknown) and not isinstance(gpu.clients, Unknown):
-        evidence += tuple(
-            Evidence(f"{NVMAP_CLIENTS} {c.pid}", f"{c.process} {gib(c.size)}")
-            for c in gpu.clients
-            if c.process in DESKTOP
-        )
-    if not boots_into_desktop(exam.facts.systemd):
+    systemd = known(exam.facts.systemd)
+    evidence: tuple[Evidence, ...] = (
+        Evidence("systemctl get-default", known(systemd.default_target)),
+        Evidence(DISPLAY_MANAGER, systemd.display_manager or "not there"),
+    )
+    evidence += tuple(
+        Evidence(f"{NVMAP_CLIENTS} {client.pid}", f"{client.process} {gib(client.size)}")
+        for client in desktop_clients(exam)
+    )
+    if not boots_into_desktop(exam):
         return [Finding("box-desktop", Severity.OK, "The box boots without a desktop.", evidence)]
     return [
         Finding(
@@ -181,9 +183,20 @@ def _desktop(exam: Examination) -> list[Finding]:
     ]
 
 
-def boots_into_desktop(systemd: Maybe[Systemd]) -> bool:
-    """Is a desktop known to start at boot?"""
-    return not isinstance(systemd, Unknown) and systemd.default_target == "graphical.target"
+def boots_into_desktop(exam: Examination) -> bool:
+    """Is a desktop known to start at boot? graphical.target alone is systemd's own default."""
+    systemd = exam.facts.systemd
+    if isinstance(systemd, Unknown) or systemd.default_target != "graphical.target":
+        return False
+    return systemd.display_manager is not None or bool(desktop_clients(exam))
+
+
+def desktop_clients(exam: Examination) -> tuple[GpuClient, ...]:
+    """Processes of a desktop that hold GPU memory, as far as that may be read."""
+    gpu = exam.facts.gpu
+    if isinstance(gpu, Unknown) or isinstance(gpu.clients, Unknown):
+        return ()
+    return tuple(client for client in gpu.clients if client.process in DESKTOP)
 
 
 CHECKS = (

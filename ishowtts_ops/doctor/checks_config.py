@@ -64,14 +64,21 @@ def _judge_nfe(check: str, nfe: int, key: str, path: str) -> list[Finding]:
 
 def _ishowtts(exam: Examination) -> list[Finding]:
     theirs = read_ishowtts(exam.host, exam.settings)
-    if theirs is None or not theirs.problems:
+    if theirs is None:
         return []
+    place = locate(exam.host, exam.settings)
+    lacking = None if place.state is SourceState.PRESENT else place.path
+    # What the missing sources would hold is patch-source's to tell.
+    problems = [text for text in theirs.problems if lacking is None or lacking not in text]
+    if not problems:
+        return []
+    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
     return [
         Finding(
             "config-ishowtts",
             Severity.WARN,
-            f"iShowTTS's configuration has {len(theirs.problems)} problem(s): {theirs.problems[0]}",
-            tuple(Evidence(theirs.path, problem) for problem in theirs.problems[:5]),
+            f"iShowTTS's configuration cannot all be used{more}: {problems[0]}",
+            tuple(Evidence(theirs.path, problem) for problem in problems[:5]),
             by_hand(
                 "Correct the file, then run install again.", ("sudo", "ishowtts-ops", "install")
             ),
@@ -107,6 +114,9 @@ def _manifest(exam: Examination) -> list[Finding]:
 
 def _stale(exam: Examination, stored: str) -> list[Finding]:
     """Is it what install would write now?"""
+    theirs = read_ishowtts(exam.host, exam.settings)
+    if theirs is not None and theirs.problems and not theirs.voices:
+        return []  # their file cannot be used, which config-ishowtts says
     try:
         wanted = render(manifest(exam.host, exam.settings))
     except ConfigError as error:

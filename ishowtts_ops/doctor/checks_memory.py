@@ -30,7 +30,8 @@ ENGINE_NEEDS = 5 * GIB // 2
 """What the F5 engine takes at start: 1.35 GB of weights read and converted to fp16, the vocoder,
 CUDA's own context and the workspace of one request. Not measured on an Orin yet."""
 RESERVE = GIB // 2
-"""Below this the kernel starts to throw out pages that are in use."""
+RESERVE_SHARE = 0.03
+"""Below the larger of these the kernel starts to throw out pages that are in use."""
 SWAPPED = GIB // 2
 """Swapped out: more than what long idle services leave there."""
 CLIENT_SIZE = 256 << 20
@@ -39,7 +40,7 @@ CLIENT_SIZE = 256 << 20
 
 def _headroom(exam: Examination) -> list[Finding]:
     memory = known(exam.facts.memory)
-    needed, why = _needed(exam)
+    needed, why = _needed(exam, memory)
     evidence = (
         Evidence(f"{MEMINFO} MemAvailable", gib(memory.available)),
         Evidence(f"{MEMINFO} MemTotal", gib(memory.total)),
@@ -62,14 +63,15 @@ def _headroom(exam: Examination) -> list[Finding]:
     ]
 
 
-def _needed(exam: Examination) -> tuple[int, str]:
+def _needed(exam: Examination, memory: Memory) -> tuple[int, str]:
     systemd = exam.facts.systemd
     running = False
     if not isinstance(systemd, Unknown) and not isinstance(systemd.units, Unknown):
         unit = systemd.units.get(DAEMON)
         running = unit is not None and unit.pid > 0
     if running or exam.settings.engine.kind != "f5" or exam.settings.f5.weights == "random":
-        return RESERVE, f"below {gib(RESERVE)} the box starts to crawl"
+        reserve = max(RESERVE, int(memory.total * RESERVE_SHARE))
+        return reserve, f"below {gib(reserve)} the box starts to crawl"
     return ENGINE_NEEDS, f"the engine takes about {gib(ENGINE_NEEDS)} when it starts"
 
 
@@ -153,7 +155,7 @@ def _others(exam: Examination) -> list[Finding]:
         text = f"Who else uses the GPU is not known: {clients.reason}."
         return [Finding("memory-gpu-others", Severity.INFO, text)]
     own = _own_pids(exam)
-    desktop = DESKTOP if boots_into_desktop(exam.facts.systemd) else frozenset()
+    desktop = DESKTOP if boots_into_desktop(exam) else frozenset()
     large = [
         client
         for client in clients

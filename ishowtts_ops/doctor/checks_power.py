@@ -47,6 +47,7 @@ def _mode(exam: Examination) -> list[Finding]:
             (*evidence, Evidence("power.mode", policy)),
             mend("power", f"Set {wanted.name} and lock the clocks at its limits."),
             _slowdown(power, power.conf, power.mode, wanted),
+            at_most=True,
         )
     ]
 
@@ -119,6 +120,7 @@ def _caps(exam: Examination) -> list[Finding]:
             tuple(Evidence(cap.path, shown(cap.found, cap.unit)) for cap in low),
             mend("power", "Set the power mode again and lock the clocks."),
             next((_ratio(cap.wanted, cap.found) for cap in low if cap.what == "GPU"), None),
+            at_most=True,
         )
     ]
 
@@ -177,6 +179,7 @@ def _firmware(exam: Examination) -> list[Finding]:
                 " flash tool, from another computer)."
             ),
             next((_ratio(cap.wanted, cap.found) for cap in low if cap.what == "GPU"), None),
+            at_most=True,
         )
     ]
 

@@ -79,6 +79,7 @@ def _measured(exam: Examination) -> list[Finding]:
                 ),
                 _SUPPLY,
                 round(policy.max_khz / measured, 2),
+                at_most=True,
             )
         ]
     return []

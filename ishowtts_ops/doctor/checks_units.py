@@ -60,14 +60,16 @@ def _drift(exam: Examination) -> list[Finding]:
             if line[:1] in "+-" and not line.startswith(("---", "+++"))
         ]
         if diff:
-            shown = [Evidence(path, line) for line in diff[:_SHOWN_DIFF]]
+            words = {"-": "has", "+": "lacks"}
+            shown = [Evidence(path, f"{words[line[0]]}: {line[1:]}") for line in diff[:_SHOWN_DIFF]]
+            count = "1 line differs" if len(diff) == 1 else f"{len(diff)} lines differ"
             name = path.rsplit("/", 1)[-1]
             findings.append(
                 Finding(
                     "units-drift",
                     Severity.WARN,
                     f"{name} is not as install wrote it, or the configuration changed since"
-                    f" ({len(diff)} lines differ).",
+                    f" ({count}).",
                     tuple(shown),
                     mend(
                         "units",
@@ -121,7 +123,7 @@ def _verify(exam: Examination) -> list[Finding]:
     text = (
         "systemd finds an ordering cycle in the units and will drop one of them at boot."
         if cycle
-        else f"systemd ignores or refuses part of the units: {lines[0][:120]}."
+        else f"systemd ignores or refuses part of the units: {lines[0][:140].rstrip('.')}."
     )
     evidence = tuple(Evidence("systemd-analyze verify", line[:200]) for line in lines[:4])
     remedy = mend("units", "Write the units anew; look into drop-ins if it stays.")

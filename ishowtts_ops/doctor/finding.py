@@ -73,6 +73,7 @@ class Finding:
         check: the check's id.
         text: one sentence.
         effect: the expected effect on RTF as a factor (2.0 = twice as slow), when it is known.
+        at_most: the factor is an upper bound, reckoned from rates, not measured.
     """
 
     check: str
@@ -81,6 +82,14 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     remedy: Remedy | None = None
     effect: float | None = None
+    at_most: bool = False
+
+    @property
+    def effect_text(self) -> str:
+        """The effect for a person: "about 2.1× slower"; empty when it is not known."""
+        if self.effect is None or self.effect <= 1.0:
+            return ""
+        return f"{'up to' if self.at_most else 'about'} {self.effect:.1f}× slower"
 
     @property
     def bad(self) -> bool:

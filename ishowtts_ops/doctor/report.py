@@ -10,7 +10,7 @@ The report as JSON (`Report.to_json`), version 1:
     checks     check id → the worst severity it came to
     findings   worst first, and in one severity the greatest effect on RTF first:
                check, subject, severity, text, effect (factor on RTF or null),
-               evidence [{source, value}],
+               effect_at_most (that is a bound, not measured), evidence [{source, value}],
                remedy null or {text, commands [argv], step or null, needs_root, needs_reboot}
 
 Keys are added in version 1, never renamed or taken away.
@@ -36,7 +36,7 @@ class Report:
     Attributes:
         findings: those that are fine included.
         checks: the checks that were made.
-        unanswered: checks that could not be made; findings tell of them in groups.
+        unanswered: checks that could not be made; findings say why, one for each reason.
         examination: what the findings are about.
     """
 
@@ -125,6 +125,7 @@ def _finding(finding: Finding, subject: str) -> dict[str, Any]:
         "severity": finding.severity.value,
         "text": finding.text,
         "effect": None if finding.effect is None else round(finding.effect, 2),
+        "effect_at_most": finding.at_most,
         "evidence": [{"source": e.source, "value": e.value} for e in finding.evidence],
         "remedy": _remedy(finding.remedy),
     }

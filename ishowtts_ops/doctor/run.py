@@ -16,10 +16,15 @@ from ishowtts_ops.errors import UsageError
 from ishowtts_ops.facts.daemon_health import NotRunning
 from ishowtts_ops.facts.gather import Facts, Job, gather, in_parallel
 from ishowtts_ops.facts.python_env import NoInterpreter
+from ishowtts_ops.facts.systemd import NoSystemd
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
 
-_TOLD_ELSEWHERE = (NoInterpreter, NotRunning)
+_TOLD_BY: tuple[tuple[type[Unknown], str], ...] = (
+    (NoInterpreter, "engine-python"),
+    (NotRunning, "daemon-answers"),
+    (NoSystemd, "box-systemd"),
+)
 """Facts that are missing for a reason which a check of its own reports."""
 _PREFLIGHT_FACTS = ("identity", "systemd", "disk", "python_env")
 
@@ -114,11 +119,18 @@ def _collect(
             findings.append(Finding(check.id, Severity.UNKNOWN, text))
         elif not isinstance(answer, _Missing):
             findings.extend(answer)
-        elif not isinstance(answer.fact, _TOLD_ELSEWHERE):
+        else:
             unanswered.add(check.id)
-            lacking.setdefault(answer.fact.reason, []).append(check.id)
+            if not _told(answer.fact, asked):
+                lacking.setdefault(answer.fact.reason, []).append(check.id)
     findings += [_lacking(reason, names) for reason, names in lacking.items()]
     return findings, frozenset(unanswered)
+
+
+def _told(fact: Unknown, asked: Sequence[Check]) -> bool:
+    """Does another of these checks report why this fact is missing?"""
+    tellers = {teller for kind, teller in _TOLD_BY if isinstance(fact, kind)}
+    return any(check.id in tellers for check in asked)
 
 
 def _lacking(reason: str, checks: Sequence[str]) -> Finding:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from ishowtts_ops.facts import sysfs
 from ishowtts_ops.facts.value import Maybe, Unknown
 
-_RATES = re.compile(
-    r"MinFreq=([0-9]{1,20}) MaxFreq=([0-9]{1,20}) CurrentFreq=([0-9]{1,20})(?![0-9.])"
-)
+_RATES = re.compile(r"MinFreq=([0-9]{1,20}) MaxFreq=([0-9]{1,20}) CurrentFreq=([0-9]{1,20})")
 _NAME = re.compile(r"(cpu[0-9]{1,3}|GPU|EMC|[A-Z][A-Z0-9]*_[A-Z0-9]+):?\s")
 _CUT = Unknown("the output of `jetson_clocks --show` is cut off")
 

@@ -130,16 +130,21 @@ def parse_outcomes(metrics: str) -> dict[str, int]:
     return counts
 
 
-def read_daemon_health(settings: Settings) -> Maybe[DaemonHealth]:
+def read_daemon_health(
+    settings: Settings, *, limit_s: float = ANSWER_LIMIT_S
+) -> Maybe[DaemonHealth]:
     """Ask the daemon of this machine.
+
+    Args:
+        limit_s: for each of its three answers.
 
     Returns:
         NotRunning when nobody listens; Unknown when it does not answer, or is somebody else.
     """
     url = f"http://{settings.daemon.host}:{settings.daemon.port}"
     try:
-        live_status, _ = _get(settings, "/livez")
-        _, ready = _get(settings, "/readyz")
+        live_status, _ = _get(settings, "/livez", limit_s)
+        _, ready = _get(settings, "/readyz", limit_s)
     except ConnectionRefusedError:
         return NotRunning(f"nobody listens on {url}")
     except TimeoutError:
@@ -147,16 +152,16 @@ def read_daemon_health(settings: Settings) -> Maybe[DaemonHealth]:
     except (OSError, http.client.HTTPException) as error:
         return Unknown(f"{url} gives no answer: {error}")
     try:
-        status, body = _get(settings, "/metrics")
+        status, body = _get(settings, "/metrics", limit_s)
         metrics = body if status == 200 else ""
     except (OSError, http.client.HTTPException):
         metrics = ""
     return parse_ready(url, ready, live=live_status == 200, metrics=metrics)
 
 
-def _get(settings: Settings, path: str) -> tuple[int, str]:
+def _get(settings: Settings, path: str, limit_s: float) -> tuple[int, str]:
     connection = http.client.HTTPConnection(
-        settings.daemon.host, settings.daemon.port, timeout=ANSWER_LIMIT_S
+        settings.daemon.host, settings.daemon.port, timeout=limit_s
     )
     try:
         connection.request("GET", path, headers={"Connection": "close"})

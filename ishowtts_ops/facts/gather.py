@@ -23,6 +23,7 @@ from ishowtts_ops.facts import power as power_facts
 from ishowtts_ops.facts import rails as rail_facts
 from ishowtts_ops.facts import rivals as rival_facts
 from ishowtts_ops.facts import thermal as thermal_facts
+from ishowtts_ops.facts.asking import clause
 from ishowtts_ops.facts.clocks import ClockFacts
 from ishowtts_ops.facts.daemon_health import HEALTH_LIMIT_S, DaemonHealth, read_daemon_health
 from ishowtts_ops.facts.disk import Disk, read_disk
@@ -49,15 +50,31 @@ T = TypeVar("T")
 FILE_LIMIT_S = 4.0
 """For a probe that reads files only."""
 
+_SAID = {
+    "identity": "what the box is",
+    "power": "the power mode",
+    "thermal": "temperatures",
+    "rails": "the power rails",
+    "fan": "the fan",
+    "rivals": "who else sets clocks",
+    "gpu": "the GPU's load and clients",
+    "systemd": "the units' states",
+    "python_env": "the engine's packages",
+    "disk": "free space",
+    "daemon": "the daemon's health",
+}
+
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Something to find out, and how long it may take (seconds)."""
+    """Something to find out, and how long it may take (seconds). `what` is what hangs when it takes
+    longer."""
 
     call: Callable[[], Any]
     limit_s: float
+    what: str = "it"
 
 
 @dataclass(frozen=True)
@@ -91,6 +108,7 @@ def gather(
     units: Sequence[str] = (),
     thorough: bool = False,
     only: Sequence[str] | None = None,
+    patience: float = 1.0,
 ) -> Facts:
     """Find out everything, side by side. Changes nothing and never raises for what the box answers.
 
@@ -98,9 +116,14 @@ def gather(
         units: names of the systemd units to ask about.
         thorough: see `read_python_env`.
         only: subjects (fields of `Facts`) to look at; the others are Unknown.
+        patience: scales every probe's time limit.
     """
     jobs = _jobs(host, settings, tuple(units), thorough)
-    asked = {name: job for name, job in jobs.items() if only is None or name in only}
+    asked = {
+        name: Job(job.call, job.limit_s * patience, f"reading {_SAID.get(name, name)}")
+        for name, job in jobs.items()
+        if only is None or name in only
+    }
     seconds: dict[str, float] = {}
     found = in_parallel(asked, seconds)
     left_out = Unknown("it was not asked for")
@@ -166,10 +189,10 @@ class _Run:
         try:
             self._answer = self._job.call()
         except (OpsError, OSError) as error:
-            self._answer = Unknown(_clause(str(error)))
+            self._answer = Unknown(clause(str(error)))
         except Exception as error:  # noqa: BLE001  one broken probe must not cost all the others
             _log.debug("probe %s failed", self._name, exc_info=True)
-            self._answer = Unknown(f"looking at it failed with {type(error).__name__}: {error}")
+            self._answer = Unknown(f"{self._job.what} failed with {type(error).__name__}: {error}")
         self.seconds = time.monotonic() - self._begun
         self._done.set()
 
@@ -177,10 +200,5 @@ class _Run:
         left = self._begun + self._job.limit_s - time.monotonic()
         if not self._done.wait(max(0.0, left)):
             self.seconds = time.monotonic() - self._begun
-            return Unknown(f"no answer in {self._job.limit_s:g} s, something hangs")
+            return Unknown(f"{self._job.what} gave no answer in {self._job.limit_s:g} s")
         return self._answer
-
-
-def _clause(sentence: str) -> str:
-    """The first line of an error as a clause."""
-    return (sentence.strip().splitlines() or ["no reason given"])[0].rstrip(".")

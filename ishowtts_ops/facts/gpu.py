@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.asking import ask
 from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import Host
 
@@ -126,10 +126,5 @@ def _clients(host: Host) -> Maybe[tuple[GpuClient, ...]]:
 
 
 def _smi(host: Host) -> Maybe[SmiGpu]:
-    try:
-        result = host.query(SMI, timeout=SMI_LIMIT_S)
-    except OpsError as error:
-        return Unknown(error.message)
-    if result.timed_out:
-        return Unknown(f"nvidia-smi gave no answer in {SMI_LIMIT_S:.0f} s")
-    return parse_smi(result.output)
+    result = ask(host, SMI, SMI_LIMIT_S)
+    return result if isinstance(result, Unknown) else parse_smi(result.output)

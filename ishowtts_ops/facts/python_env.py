@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.asking import ask, failure
 from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import Host
 
@@ -204,13 +204,9 @@ def read_python_env(host: Host, executable: str, *, thorough: bool = False) -> M
     request = json.dumps([REQUIRED, thorough])
     # -s: no user packages, as in the daemon's unit. -B: looking must not write .pyc files.
     argv = (executable, "-s", "-B", "-c", _PROBE, request)
-    try:
-        result = host.query(argv, timeout=limit)
-    except OpsError as error:
-        return Unknown(error.message)
-    if result.timed_out:
-        return Unknown(f"{executable} gave no answer in {limit:.0f} s")
+    result = ask(host, argv, limit)
+    if isinstance(result, Unknown):
+        return result
     if not result.ok:
-        lines = result.output.strip().splitlines() or ["no reason given"]
-        return Unknown(f"{executable} ended with status {result.rc}: {lines[-1][:120]}")
+        return failure(result, last=True)
     return parse_answer(executable, result.stdout)

@@ -80,10 +80,12 @@ class RivalFacts:
     Attributes:
         nvpmodel_reran: did nvpmodel.service start after our lock unit had run? It resets the
             clocks, and nothing shows it: it is "inactive (dead)" after every boot.
+        lock_ran: has our lock unit run since boot?
     """
 
     rivals: tuple[Rival, ...]
     nvpmodel_reran: Maybe[bool]
+    lock_ran: Maybe[bool]
 
     @property
     def in_charge(self) -> tuple[Rival, ...]:
@@ -93,18 +95,22 @@ class RivalFacts:
 def read(host: Host) -> RivalFacts:
     """Look for rivals; never raises."""
     found = [*_services(host), *_jtop(host), *_hand_made(host), *_rc_local(host)]
-    return RivalFacts(tuple(found), nvpmodel_reran(host))
+    reran, ran = _since_boot(host)
+    return RivalFacts(tuple(found), reran, ran)
 
 
-def nvpmodel_reran(host: Host) -> Maybe[bool]:
-    """See RivalFacts.nvpmodel_reran."""
+def _since_boot(host: Host) -> tuple[Maybe[bool], Maybe[bool]]:
+    """`nvpmodel_reran` and `lock_ran` of RivalFacts."""
+    if _unit_file(host, CLOCKS_UNIT) is None:
+        missing = Unknown(f"{CLOCKS_UNIT} is not installed")
+        return missing, missing
     starts = unit_starts(host, ("nvpmodel.service", CLOCKS_UNIT))
     if isinstance(starts, Unknown):
-        return starts
+        return starts, starts
     ours, theirs = starts.get(CLOCKS_UNIT, 0), starts.get("nvpmodel.service", 0)
     if not ours:
-        return Unknown(f"{CLOCKS_UNIT} has not run since boot")
-    return theirs > ours
+        return Unknown(f"{CLOCKS_UNIT} has not run since boot"), False
+    return theirs > ours, True
 
 
 def unit_starts(host: Host, units: Sequence[str]) -> Maybe[Mapping[str, int]]:

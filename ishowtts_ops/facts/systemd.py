@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.asking import ask, failure
 from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import Host
 
@@ -34,12 +34,18 @@ SHOWN = (
     "FragmentPath",
     "DropInPaths",
 )
+DISPLAY_MANAGER = "/etc/systemd/system/display-manager.service"
 DEFAULT_TARGET_LINKS = (
     "/etc/systemd/system/default.target",
     "/usr/lib/systemd/system/default.target",
     "/lib/systemd/system/default.target",
 )
 SYSTEMD_PROGRAMS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
+
+
+@dataclass(frozen=True)
+class NoSystemd(Unknown):
+    """systemd does not run the box, or does not answer; `box-systemd` says so."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +91,15 @@ class Systemd:
     """Attributes:
     version: 249 in "systemd 249 (249.11-0ubuntu3)".
     default_target: what the box boots into, "multi-user.target" for example.
+    display_manager: the unit that starts a desktop there, None when none is installed. Without
+        one, graphical.target is the same as multi-user.target, and it is systemd's own default.
     units: those asked for, by name.
     failed: names of all failed units of the box.
     """
 
     version: Maybe[int]
     default_target: Maybe[str]
+    display_manager: str | None
     units: Maybe[Mapping[str, Unit]]
     failed: Maybe[tuple[str, ...]]
 
@@ -152,7 +161,7 @@ def read_systemd(host: Host, unit_names: Sequence[str]) -> Systemd:
     """
     units = _units(host, unit_names)
     failed: Maybe[tuple[str, ...]] = units if isinstance(units, Unknown) else _failed(host)
-    return Systemd(_version(host), default_target(host), units, failed)
+    return Systemd(_version(host), default_target(host), display_manager(host), units, failed)
 
 
 def default_target(host: Host) -> Maybe[str]:
@@ -162,6 +171,13 @@ def default_target(host: Host) -> Maybe[str]:
             name = host.readlink(link).rsplit("/", 1)[-1]
             return "graphical.target" if name == "runlevel5.target" else name
     return Unknown(f"there is no {DEFAULT_TARGET_LINKS[0]} and no default of the system")
+
+
+def display_manager(host: Host) -> str | None:
+    """The display manager's unit, "gdm.service" for example, read off its symlink."""
+    if not host.is_symlink(DISPLAY_MANAGER):
+        return None
+    return host.readlink(DISPLAY_MANAGER).rsplit("/", 1)[-1]
 
 
 def watchdog_kills(journal: str) -> int:
@@ -181,12 +197,9 @@ def complaints(host: Host, unit_paths: Sequence[str]) -> Maybe[tuple[str, ...]]:
     Lines about other units that ours merely mention are left out.
     """
     argv = ["systemd-analyze", "verify", "--man=no", *unit_paths]
-    try:
-        result = host.query(argv, timeout=VERIFY_LIMIT_S)
-    except OpsError as error:
-        return Unknown(error.message)
-    if result.timed_out:
-        return Unknown(f"systemd-analyze gave no answer in {VERIFY_LIMIT_S:.0f} s")
+    result = ask(host, argv, VERIFY_LIMIT_S)
+    if isinstance(result, Unknown):
+        return result
     return about_units(result.stderr, [path.rsplit("/", 1)[-1] for path in unit_paths])
 
 
@@ -204,11 +217,11 @@ def _units(host: Host, names: Sequence[str]) -> Maybe[Mapping[str, Unit]]:
     argv = ("systemctl", "show", "--no-pager", "-p", ",".join(SHOWN), *names)
     text = _ask(host, argv)
     if isinstance(text, Unknown):
-        return text
+        return NoSystemd(text.reason)
     units = parse_show(text)
     missing = [name for name in names if name not in units]
     if missing:
-        return Unknown(f"systemctl show says nothing about {', '.join(missing)}")
+        return NoSystemd(f"systemctl show says nothing about {', '.join(missing)}")
     return units
 
 
@@ -224,13 +237,7 @@ def _version(host: Host) -> Maybe[int]:
 
 
 def _ask(host: Host, argv: Sequence[str]) -> Maybe[str]:
-    try:
-        result = host.query(argv, timeout=QUERY_LIMIT_S)
-    except OpsError as error:
-        return Unknown(error.message)
-    if result.timed_out:
-        return Unknown(f"{argv[0]} gave no answer in {QUERY_LIMIT_S:.0f} s")
-    if not result.ok:
-        lines = result.output.strip().splitlines() or ["no reason given"]
-        return Unknown(f"{argv[0]} {argv[1]} ended with status {result.rc}: {lines[0][:120]}")
-    return result.stdout
+    result = ask(host, argv, QUERY_LIMIT_S)
+    if isinstance(result, Unknown):
+        return result
+    return result.stdout if result.ok else failure(result, words=2)

@@ -175,7 +175,7 @@ class SourceStep:
 
 def bring(host: Host, version: str, progress: Progress) -> None:
     """Fetch a version to OWN_SOURCE. Everything is made beside it and moved there at the end, so a
-    run that is killed leaves either the old tree or the new one, and litter that the next run
+    run that is killed leaves a whole tree or none, never half of one, and litter that the next run
     removes.
 
     Raises:

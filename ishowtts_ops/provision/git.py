@@ -145,6 +145,18 @@ class Repo:
             "Look at the address in .gitmodules and at the network, then run again."
         )
 
+    def checkout(self, commit: str) -> None:
+        """Check a commit out, without a branch; files that were edited are not overwritten.
+
+        Raises:
+            CommandFailed: git refused; it says why.
+        """
+        verb = ("checkout", "--quiet", "--detach", commit, "--")
+        argv = [*_as_owner(self.host.path(self.worktree)), *self._argv(*verb)]
+        self.host.run_here(argv, timeout=GIT_TIMEOUT_S).check(
+            f"`git -C {self.worktree} status` says what is in the way."
+        )
+
 
 def make_repository(host: Host, worktree: str, message: str) -> None:
     """Turn a folder into a repository whose only commit holds every file in it.

@@ -114,6 +114,8 @@ def likely_cause(host: Host, now: Situation) -> str:
     rivals = rival_facts.read(host)
     if rivals.nvpmodel_reran is True:
         return "nvpmodel.service ran again after the clocks were locked, which resets them"
+    if rivals.lock_ran is False:
+        return f"{rival_facts.CLOCKS_UNIT} has not run since boot"
     if _looks_reset(now):
         return "the power mode was written again (`nvpmodel -m`), which resets the clocks"
     busy = [rival.name for rival in rivals.rivals if rival.in_charge]

@@ -9,15 +9,7 @@ from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError, PatchRefused
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision.f5_source import SourceState, locate
-from ishowtts_ops.provision.patch_change import (
-    FileChange,
-    Plan,
-    carry_out,
-    forget,
-    plan_apply,
-    plan_revert,
-    save_edits,
-)
+from ishowtts_ops.provision.patch_plan import FileChange, Plan, plan_apply, plan_revert
 from ishowtts_ops.provision.patch_state import (
     FileRow,
     FileState,
@@ -29,6 +21,7 @@ from ishowtts_ops.provision.patch_state import (
 from ishowtts_ops.provision.patch_survey import Survey, refuse_unless_present, survey
 from ishowtts_ops.provision.patch_text import render
 from ishowtts_ops.provision.patch_verify import VerifyReport, verify_tree
+from ishowtts_ops.provision.patch_write import carry_out, forget, save_edits
 from ishowtts_ops.provision.series import Series, load_series
 from ishowtts_ops.steps import Change, Ledger, Progress, file_diff
 
@@ -74,14 +67,12 @@ def apply(
         NeedsRoot: the tree cannot be written.
     """
     found = survey(host, source, series or load_series())
-    if found.status.state is PatchState.APPLIED:
-        if found.record is not None and not found.record.complete:
-            write_record(host, source, replace(found.record, complete=True))
+    if _settled(found):
         return found.status
     refuse_unless_present(found)
     _refuse_apply(found, replace_legacy, set_aside)
     plan = plan_apply(found)
-    if found.status.edited:
+    if found.status.edited and set_aside:
         plan = _set_aside(found, plan, progress)
     carry_out(found, plan, ledger, progress)
     after = survey(host, source, found.series).status
@@ -199,7 +190,7 @@ class PatchStep:
             preview = (f"# when the sources are there: series {series.id} to {place.path}",)
             return self._change(host, "apply the speed series", preview, series)
         found = survey(host, place.path, series)
-        if found.status.state is PatchState.APPLIED:
+        if _settled(found):
             return None
         refuse_unless_present(found)
         _refuse_apply(found, replace_legacy=True, set_aside=False)
@@ -233,6 +224,12 @@ def preview_lines(found: Survey, plan: Plan) -> list[str]:
     return lines
 
 
+def _settled(found: Survey) -> bool:
+    """Applied, and no run was killed between its last file and its record."""
+    unfinished = found.record is not None and not found.record.complete
+    return found.status.state is PatchState.APPLIED and not unfinished
+
+
 def _refuse_apply(found: Survey, replace_legacy: bool, set_aside: bool) -> None:
     state, source = found.status.state, found.source
     if state is PatchState.CONFLICT:
@@ -246,7 +243,7 @@ def _refuse_apply(found: Survey, replace_legacy: bool, set_aside: bool) -> None:
             f"{found.status.text} Nothing was changed.",
             f"Bring them back with `git -C {source} checkout -- {' '.join(missing)}`.",
         )
-    if found.status.edited and not set_aside:
+    if found.status.edited and not set_aside and state is not PatchState.APPLIED:
         raise PatchRefused(
             f"{source} has edits that are not ours, which patching could lose:"
             f" {', '.join(found.status.edited)}. Nothing was changed.",

@@ -249,6 +249,7 @@ class PowerStep:
 
     Attributes:
         report: what the lock did, once the change was applied.
+        sleep: how it waits for a GPU that is not up yet.
     """
 
     name = "power"
@@ -258,6 +259,7 @@ class PowerStep:
         self.settings = settings
         self.ledger = ledger
         self.report: LockReport | None = None
+        self.sleep: Callable[[float], None] = time.sleep
 
     def diff(self, host: Host) -> Change | None:
         """What `lock` would do; starts no process.
@@ -286,7 +288,7 @@ class PowerStep:
     def _apply(self, host: Host, progress: Progress) -> None:
         host.require_root("Setting the power mode and locking the clocks")
         record_before(host, self.ledger)
-        self.report = lock(host, self.settings.power, log=progress)
+        self.report = lock(host, self.settings.power, log=progress, sleep=self.sleep)
         if not self.report.ok:
             raise OpsError(
                 " ".join(self.report.problems),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from ishowtts_ops.errors import OpsError
+from ishowtts_ops.errors import CommandFailed, ToolMissing
 from ishowtts_ops.facts.nvpmodel import STATUS_PATH, Mode, parse_status, status_bytes
 from ishowtts_ops.facts.power import read_status
 from ishowtts_ops.facts.value import Unknown
@@ -42,7 +42,7 @@ def set_mode(host: Host, mode: Mode) -> ModeChange:
     call = f"`{' '.join(argv)}`"
     try:
         result = host.run(argv, timeout=NVPMODEL_LIMIT_S, stdin="no\n")
-    except OpsError as error:
+    except (ToolMissing, CommandFailed) as error:
         return ModeChange(mode, Outcome.FAILED, error.message)
     if "Reboot required" in result.output and not result.ok:
         return ModeChange(mode, Outcome.NEEDS_REBOOT)
@@ -86,7 +86,7 @@ def max_clocks(host: Host, *, fan: bool) -> str:
     argv = ["jetson_clocks", *(["--fan"] if fan else [])]
     try:
         result = host.run(argv, timeout=CLOCKS_LIMIT_S, env={"HOME": HOME})
-    except OpsError as error:
+    except (ToolMissing, CommandFailed) as error:
         return error.message.rstrip(".")
     if result.timed_out:
         return "it did not end"

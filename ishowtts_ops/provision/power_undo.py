@@ -16,7 +16,7 @@ from ishowtts_ops.facts import sysfs
 from ishowtts_ops.facts.nvpmodel import CONF_PATH, STATUS_PATH, Conf, Mode, parse_conf
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
-from ishowtts_ops.provision.power_tools import Outcome, set_mode, stage
+from ishowtts_ops.provision.power_tools import Outcome, set_mode
 from ishowtts_ops.steps import Ledger, Progress
 
 NOTE = "power"
@@ -146,8 +146,7 @@ def _restore_mode(host: Host, note: dict[str, Any], log: Progress) -> bool:
         return False
     change = set_mode(host, mode)
     if change.outcome is Outcome.NEEDS_REBOOT:
-        stage(host, mode)
-        return True
+        return True  # the status file, which is put back last, stages it
     shown = now.mode.name if isinstance(now.mode, Mode) else "unknown"
     log(change.problem or f"Power mode: {shown} -> {mode.name}")
     return False

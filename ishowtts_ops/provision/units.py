@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ishowtts_ops.config import PREFIX, STATE_DIR, Settings
+from ishowtts_ops.config import CONFIG_PATH, PREFIX, STATE_DIR, Settings
 from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.identity import RELEASE_PATH
 from ishowtts_ops.host import Host
+from ishowtts_ops.provision.f5_source import locate
+from ishowtts_ops.provision.git import Repo
 from ishowtts_ops.resources import resource
 from ishowtts_ops.steps import Change, Ledger, Progress, Recorder, command_line, file_diff
 
@@ -22,7 +25,24 @@ CLOCKS = "ishowtts-clocks.service"
 GUARD = "ishowtts-guard.service"
 GUARD_TIMER = "ishowtts-guard.timer"
 DAEMON = "ishowtts-tts.service"
-UNITS = (CLOCKS, GUARD, GUARD_TIMER, DAEMON)
+REGRESS_TIMER = "ishowtts-regress.timer"
+BENCH_TIMER = "ishowtts-bench.timer"
+WATCH_TIMER = "ishowtts-watch.timer"
+WATCH_PATH = "ishowtts-watch.path"
+NOTIFY = "ishowtts-notify@.service"
+POWER_UNITS = (CLOCKS, GUARD, GUARD_TIMER)
+CALENDAR_UNITS = (
+    "ishowtts-regress.service",
+    REGRESS_TIMER,
+    "ishowtts-bench.service",
+    BENCH_TIMER,
+    "ishowtts-watch.service",
+    WATCH_TIMER,
+    WATCH_PATH,
+)
+UNITS = (*POWER_UNITS, DAEMON, *CALENDAR_UNITS)
+TEMPLATES = (NOTIFY,)
+"""Units that systemd only knows with an instance: never started, enabled or asked about."""
 
 GPU_GROUPS = ("video", "render")
 """Groups that own the GPU's device nodes on L4T. systemd refuses a unit that names a group the box
@@ -33,9 +53,9 @@ _STOP_MARGIN_S = 15
 
 def wanted_units(settings: Settings) -> tuple[str, ...]:
     """Names of the units these settings ask for."""
-    if settings.power.lock_clocks or settings.power.mode != "leave":
-        return UNITS
-    return (DAEMON,)
+    power = settings.power.lock_clocks or settings.power.mode != "leave"
+    calendar = CALENDAR_UNITS if settings.measure.calendar else ()
+    return (*(POWER_UNITS if power else ()), DAEMON, *calendar)
 
 
 def rendered(host: Host, settings: Settings) -> dict[str, str]:
@@ -43,7 +63,7 @@ def rendered(host: Host, settings: Settings) -> dict[str, str]:
     values = _values(host, settings)
     return {
         f"{UNIT_DIR}/{name}": _render(resource("units").joinpath(name).read_text(), values, name)
-        for name in wanted_units(settings)
+        for name in (*wanted_units(settings), *TEMPLATES)
     }
 
 
@@ -60,11 +80,26 @@ def _values(host: Host, settings: Settings) -> dict[str, str]:
     return {
         "program": PROGRAM,
         "state_dir": STATE_DIR,
+        "daily": settings.measure.daily,
+        "weekly": settings.measure.weekly,
+        "watch_minutes": str(settings.measure.watch_minutes),
+        "watched_paths": "\n".join(f"PathChanged={path}" for path in _watched(host, settings)),
         "guard_seconds": str(settings.power.guard_seconds),
         "watchdog_seconds": str(settings.daemon.watchdog_seconds),
         "stop_seconds": str(settings.daemon.drain_seconds + _STOP_MARGIN_S),
         "groups": f"SupplementaryGroups={' '.join(groups)}" if groups else "# no GPU groups here",
     }
+
+
+def _watched(host: Host, settings: Settings) -> list[str]:
+    """Files that change with the configuration, L4T, and the commit of F5-TTS."""
+    found = [CONFIG_PATH, RELEASE_PATH]
+    if settings.engine.kind != "f5":
+        return found
+    repo = Repo.open(host, locate(host, settings).path)
+    if repo is not None and repo.git_dir.is_relative_to(host.root):
+        found.append(f"{host.box_path(repo.git_dir)}/HEAD")
+    return found
 
 
 def _groups(host: Host) -> frozenset[str]:
@@ -109,7 +144,7 @@ class UnitsStep:
         timers = [
             name
             for name in wanted_units(self.settings)
-            if name.endswith(".timer") and not is_active(host, name)
+            if name.endswith((".timer", ".path")) and not is_active(host, name)
         ]
         if not (texts or links or stale or timers):
             return None

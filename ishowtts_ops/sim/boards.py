@@ -31,6 +31,8 @@ class Release:
         )
 
 
+# Number and date of 36.4.0 and 36.4.7 are from memory, not from a captured file; only the release
+# and the revision of those two lines should be relied upon.
 RELEASES = {
     release.l4t: release
     for release in (

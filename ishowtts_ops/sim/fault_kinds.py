@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.facts.modules import module_by_key
-from ishowtts_ops.sim.boards import RELEASES
+from ishowtts_ops.sim.boards import RELEASES, Board, find_board
 from ishowtts_ops.sim.clocks import EMC_IDLE_HZ, cpu_steps, gpu_steps
 from ishowtts_ops.sim.files import Tree
 from ishowtts_ops.sim.layout import layout_for
+from ishowtts_ops.sim.nvpmodel_conf import conf_text
 from ishowtts_ops.sim.sensors import zone_type
 from ishowtts_ops.sim.tools import jetson_clocks
 from ishowtts_ops.sim.tools.box import FAULTS as FAULT_FOLDER
@@ -115,6 +116,22 @@ def mode_corrupt(box: Box) -> None:
 
 def mode_unknown(box: Box) -> None:
     write_status(box, 97)
+
+
+def mode_added(box: Box) -> None:
+    board = _board(box)
+    where = layout_for(board.release.major)
+    plain, full = (
+        conf_text(board.module, where, board.release.major, optional=optional)
+        for optional in (False, True)
+    )
+    if plain == full:
+        raise OpsError("No board of this kind has more modes.", "Take orin-nano-super.")
+    box.put(f"/etc/nvpmodel/{board.module.conf_file}", full)
+
+
+def _board(box: Box) -> Board:
+    return find_board(str(box.marker()["board"]))
 
 
 def conf_missing(box: Box) -> None:

@@ -52,6 +52,7 @@ FAULTS: dict[str, Fault] = {
             "super modes by name, with the caps of old firmware",
             kind.plain_caps,
         ),
+        Fault("mode-added", "nvpmodel's file has a mode more, as some boards do", kind.mode_added),
         # heat, power, fan
         Fault("thermal-throttle", "the GPU and CPU throttle at 99.5 °C", kind.thermal_throttle),
         Fault("hot", "92 °C, not yet throttling", kind.hot),

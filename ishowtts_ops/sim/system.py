@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import py_compile
 import sys
+import tempfile
 import time
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -190,10 +193,8 @@ def write_nvmap(tree: Tree) -> None:
 
 def install_tools(tree: Tree, board: Board, *, folder: bool) -> None:
     """Copy the stand-in tools into the box, byte-compiled, with a launcher each."""
-    for source in resources.files("ishowtts_ops.sim.tools").iterdir():
-        if source.name.endswith(".py"):
-            tree.file(f"{TOOLS_FOLDER}/{source.name}", source.read_bytes())
-            _compile(tree.root / TOOLS_FOLDER / source.name)
+    for name, data in _tool_files().items():
+        tree.file(f"{TOOLS_FOLDER}/{name}", data)
     launchers = dict(_HARDWARE_TOOLS)
     if board.release.major >= 36:
         launchers["usr/bin/nvidia-smi"] = "nvidia_smi"
@@ -217,12 +218,25 @@ def _interpreter(*, folder: bool) -> str:
     return f"{sys.executable} -IS" if folder and usable else "/usr/bin/env python3"
 
 
-def _compile(source: Path) -> None:
-    """Ahead of time, because running a tool must not change the box."""
-    py_compile.compile(
-        str(source),
-        dfile=source.name,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-        doraise=True,
-        optimize=sys.flags.optimize,
-    )
+@cache
+def _tool_files() -> dict[str, bytes]:
+    """The tools' sources and their bytecode. Compiled ahead of time, because running a tool must
+    not change the box, and once per process, because tests build many boxes."""
+    found: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for source in resources.files("ishowtts_ops.sim.tools").iterdir():
+            if not source.name.endswith(".py"):
+                continue
+            text = Path(folder, source.name)
+            text.write_bytes(source.read_bytes())
+            compiled = Path(importlib.util.cache_from_source(str(text)))
+            py_compile.compile(
+                str(text),
+                str(compiled),
+                dfile=source.name,
+                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+                doraise=True,
+            )
+            found[source.name] = text.read_bytes()
+            found[f"__pycache__/{compiled.name}"] = compiled.read_bytes()
+    return found

@@ -21,6 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = rootfs.why_not() if mine else None
     for item in mine:
         item.add_marker(pytest.mark.box)
+        # The first fixture may have to build the base, which takes as long as the mirror does.
+        item.add_marker(pytest.mark.timeout(300, func_only=True))
         if reason is not None:
             item.add_marker(pytest.mark.skip(reason=reason))
 

@@ -18,13 +18,13 @@ from tests.support.container import Box, eventually, free_port, new_box
 from tests.support.installed import (
     CONFIG,
     DAEMON,
-    DROP_IN,
     UNITS,
     Daemon,
     configure,
     envelope,
     fault,
     install,
+    mend,
     mode_name,
     unlocked,
 )
@@ -172,34 +172,32 @@ STEPS = ("voices", "power", "units", "daemon")
 
 
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("delay", [0.0, 0.25])
-def test_killed_in_a_step_it_is_finished_by_the_next_run(
-    fresh: Fresh, step: str, delay: float
-) -> None:
+def test_killed_in_a_step_it_is_finished_by_the_next_run(fresh: Fresh, step: str) -> None:
     box, _, _ = fresh
-    _kill_in(box, step, delay)
+    _kill_in(box, step, 0.0)
+    _kill_in(box, step, 0.2)
     box.ops("install", "--yes")
     _complete(fresh)
     box.ops("uninstall", "--yes")
     assert _changed(fresh) == ""
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STEPS[1:])
 def test_killed_in_a_step_it_can_still_be_undone(fresh: Fresh, step: str) -> None:
     box, _, _ = fresh
-    _kill_in(box, step, 0.15)
+    _kill_in(box, step, 0.1)
     box.ops("uninstall", "--yes")
     assert _changed(fresh) == ""
 
 
-@pytest.mark.parametrize("delay", [0.8, 1.2, 1.6, 2.0])
-def test_a_killed_uninstall_is_finished_by_the_next_one(fresh: Fresh, delay: float) -> None:
+def test_an_uninstall_killed_again_and_again_is_finished_by_the_last(fresh: Fresh) -> None:
     box, _, _ = fresh
     box.ops("install", "--yes")
-    running = box.spawn(PROGRAM, "uninstall", "--yes")
-    time.sleep(delay)
-    running.kill(signal.SIGKILL)
-    running.wait()
+    for words in ("stopping ishowtts-tts", "stopping ishowtts-clocks", "Put back", "putting back"):
+        running = box.spawn(PROGRAM, "uninstall", "--yes")
+        _wait_for_words(running, words)
+        running.kill(signal.SIGKILL)
+        running.wait()
     box.ops("uninstall", "--yes")
     assert _changed(fresh) == ""
 
@@ -232,7 +230,7 @@ def test_two_at_once_the_second_says_who_is_at_work(fresh: Fresh) -> None:
     done = first.wait()
     assert done.returncode == 0, done.stderr
     assert daemon.ready()
-    box.exec("rm", "-r", DROP_IN.rpartition("/")[0])
+    mend(box)
 
 
 def test_a_daemon_that_cannot_start_is_an_error_with_its_words(fresh: Fresh) -> None:
@@ -243,7 +241,7 @@ def test_a_daemon_that_cannot_start_is_an_error_with_its_words(fresh: Fresh) -> 
     assert done.returncode == 1
     assert "did not start" in done.stderr
     assert "Traceback" not in done.stderr
-    box.exec("rm", "-r", DROP_IN.rpartition("/")[0])
+    mend(box)
     box.ops("install", "--yes")
     _complete(fresh)
 
@@ -252,7 +250,7 @@ def test_without_root_nothing_is_done(fresh: Fresh) -> None:
     box, _, _ = fresh
     done = box.ops("install", "--yes", check=False, user="nobody")
     assert done.returncode == 1
-    assert "root" in done.stderr
+    assert "needs root" in " ".join(done.stdout.split())
     assert "Traceback" not in done.stderr
     assert _changed(fresh) == ""
 
@@ -278,20 +276,25 @@ def _started(box: Box, step: str) -> Running:
         "daemon": "the inference daemon, warm:",
     }
     running = box.spawn(PROGRAM, "install", "--yes")
-    eventually(
-        lambda: titles[step] in running.stderr,
-        f"install has come to the step {step}",
-        evidence=lambda: running.stdout + running.stderr,
-    )
-    assert running.poll() is None, running.stderr
+    _wait_for_words(running, titles[step])
     return running
 
 
+def _wait_for_words(running: Running, words: str) -> None:
+    """Until it has said so, or has ended."""
+    eventually(
+        lambda: words in running.stderr or running.poll() is not None,
+        f"it says {words!r}",
+        evidence=lambda: running.stdout + running.stderr,
+    )
+
+
 def _kill_in(box: Box, step: str, delay: float) -> None:
+    """Kill an install that long after a step began; one that does not need the step may end."""
     running = _started(box, step)
     time.sleep(delay)
     running.kill(signal.SIGKILL)
-    assert running.wait().returncode in (-signal.SIGKILL, 0)
+    assert running.wait().returncode in (-signal.SIGKILL, 0), running.stderr
 
 
 def _pid_inside(running: Running) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import small
+import f5_small as small
 import torch
 
 pytestmark = pytest.mark.timeout(120)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import conftest
+import f5_sources
 import pytest
 
 
@@ -15,12 +15,12 @@ def git_blob(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-@pytest.mark.parametrize("number", conftest.VERSIONS)
+@pytest.mark.parametrize("number", f5_sources.VERSIONS)
 def test_upstream_files_are_the_ones_recorded(number: str, tmp_path: Path) -> None:
-    root = conftest.unpack(number, tmp_path)
+    root = f5_sources.unpack(number, tmp_path)
     rows = [
         line.split("\t")
-        for line in (conftest.SERIES / "upstream.tsv").read_text().splitlines()
+        for line in (f5_sources.SERIES / "upstream.tsv").read_text().splitlines()
         if not line.startswith("#")
     ]
     mine = [(path, blob) for version, path, blob in rows if version == number]
@@ -29,20 +29,20 @@ def test_upstream_files_are_the_ones_recorded(number: str, tmp_path: Path) -> No
         assert git_blob((root / path).read_bytes()) == blob, path
     touched = {
         line[6:].strip()
-        for patch in conftest.series_for(number)
+        for patch in f5_sources.series_for(number)
         for line in patch.read_text().splitlines()
         if line.startswith("--- a/")
     }
     assert touched == {path for path, _ in mine}
 
 
-@pytest.mark.parametrize("number", conftest.VERSIONS)
+@pytest.mark.parametrize("number", f5_sources.VERSIONS)
 def test_series_applies_and_reverts_byte_for_byte(number: str, tmp_path: Path) -> None:
-    root = conftest.unpack(number, tmp_path)
+    root = f5_sources.unpack(number, tmp_path)
     before = {path: path.read_bytes() for path in root.rglob("*.py")}
-    conftest.apply_series(number, root)
+    f5_sources.apply_series(number, root)
     assert any(path.read_bytes() != data for path, data in before.items())
-    for patch in reversed(conftest.series_for(number)):
+    for patch in reversed(f5_sources.series_for(number)):
         subprocess.run(["git", "apply", "-p1", "-R", str(patch)], cwd=root, check=True)
     assert all(path.read_bytes() == data for path, data in before.items())
 
@@ -50,13 +50,13 @@ def test_series_applies_and_reverts_byte_for_byte(number: str, tmp_path: Path) -
 def test_every_patch_says_why_and_is_listed() -> None:
     listed = {
         line.split()[0]
-        for line in (conftest.SERIES / "series").read_text().splitlines()
+        for line in (f5_sources.SERIES / "series").read_text().splitlines()
         if line.strip() and not line.startswith("#")
     }
-    present = {path.name for path in conftest.SERIES.glob("*.patch")}
+    present = {path.name for path in f5_sources.SERIES.glob("*.patch")}
     assert listed == present
     for name in present:
-        header = (conftest.SERIES / name).read_text().split("diff --git")[0]
+        header = (f5_sources.SERIES / name).read_text().split("diff --git")[0]
         assert len(header.strip().splitlines()) >= 3, f"{name} does not say why"
 
 

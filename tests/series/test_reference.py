@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small
+import f5_small as small
 import torch
 
 SETTINGS = {"target_rms": 0.1, "target_rate": 24000, "device": "cpu"}

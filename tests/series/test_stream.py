@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import small
+import f5_small as small
 
 LONG = "This is a first sentence of some length. " * 6
 
@@ -245,7 +245,7 @@ def test_nothing_heavy_is_imported(newest: Path) -> None:
     import sys
 
     code = (
-        "import sys; sys.path[:0] = [sys.argv[1], sys.argv[2]]; import small\n"
+        "import sys; sys.path[:0] = [sys.argv[1], sys.argv[2]]; import f5_small as small\n"
         "s = small.synthesizer(); v = s.voice(small.clip(0), 24000, small.TRANSCRIPT)\n"
         "s.synthesize('Hello out there.', v, __import__('f5_tts.fast.synthesizer', fromlist=['x']).SynthesisSettings())\n"
         "heavy = {'transformers', 'gradio', 'hydra', 'matplotlib', 'pydub', 'wandb', 'librosa', 'accelerate'}\n"

@@ -80,6 +80,12 @@ def fault(box: Box, faults: str) -> None:
     box.systemctl("daemon-reload")
 
 
+def mend(box: Box) -> None:
+    """Take the faults back."""
+    box.exec("rm", "-r", DROP_IN.rpartition("/")[0])
+    box.systemctl("daemon-reload")
+
+
 def envelope(text: str) -> dict[str, Any]:
     """The data of a command's `--json`."""
     found: dict[str, Any] = json.loads(text)

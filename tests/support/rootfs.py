@@ -54,7 +54,7 @@ DEAD_WEIGHT = (
     "var/lib/apt/lists",
 )
 
-RECIPE = 1
+RECIPE = 2
 """Raise it when what is done after debootstrap changes, so that caches are rebuilt."""
 
 
@@ -205,6 +205,9 @@ def _trim(root: Path) -> None:
         link = root / "etc/systemd/system" / unit
         link.unlink(missing_ok=True)
         link.symlink_to("/dev/null")
+    default = root / "etc/systemd/system/default.target"
+    default.unlink(missing_ok=True)
+    default.symlink_to("/lib/systemd/system/multi-user.target")  # a box that serves has no desktop
     (root / "var/log/journal").mkdir(exist_ok=True)
     (root / "etc/hostname").write_text("jetson\n", encoding="utf-8")
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from ishowtts_ops.provision.series import Series
 from tests.support.f5 import Box, build_template, cache_folder, copy_box, wheel
+from tests.support.patching import small_series
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +27,17 @@ def f5_wheel() -> Callable[[str], Path]:
     return wheel
 
 
+def _memory() -> str | None:
+    """A file system in memory, where there is one: a box is written with an fsync for each file,
+    which on a busy disk takes most of a test's time."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 @pytest.fixture(scope="session")
-def templates(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def templates() -> Iterator[Callable[[str], Path]]:
     """Box roots by version, built when first asked for. That of 1.1.9 knows 1.1.22 as well."""
     built: dict[str, Path] = {}
-    folder = tmp_path_factory.mktemp("templates")
+    folder = Path(tempfile.mkdtemp(prefix="ishowtts-templates-", dir=_memory()))
 
     def template(version: str) -> Path:
         if version not in built:
@@ -34,10 +45,37 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
             built[version] = build_template(folder / version, version, also)
         return built[version]
 
-    return template
+    yield template
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
-def box(templates: Callable[[str], Path], tmp_path: Path) -> Box:
-    """A box with F5-TTS 1.1.9 as iShowTTS has it, to be changed at will."""
-    return copy_box(templates("1.1.9"), tmp_path / "box")
+def memory_path() -> Iterator[Path]:
+    """Like tmp_path, in memory where possible."""
+    folder = Path(tempfile.mkdtemp(prefix="ishowtts-boxes-", dir=_memory()))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def boxes(templates: Callable[[str], Path], memory_path: Path) -> Callable[[str], Box]:
+    """Makes a box with F5-TTS of the wanted version as iShowTTS has it, to be changed at will."""
+
+    def make(version: str) -> Box:
+        number = len(os.listdir(memory_path))
+        return copy_box(templates(version), memory_path / f"{version}-{number}")
+
+    return make
+
+
+@pytest.fixture
+def box(boxes: Callable[[str], Box]) -> Box:
+    """A box with F5-TTS 1.1.9, the version that iShowTTS boxes have."""
+    return boxes("1.1.9")
+
+
+@pytest.fixture
+def series(box: Box, tmp_path: Path) -> Series:
+    """A small series for the sources of `box`: two hooks and three added files."""
+    return small_series(box, tmp_path)

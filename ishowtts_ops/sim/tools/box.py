@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -36,26 +37,27 @@ class Box:
 
     def path(self, box_path: str, *, follow_last: bool = True) -> Path:
         """The real path, the box's own symlinks resolved inside the box."""
+        root = str(self.root).rstrip("/")
         todo = [part for part in box_path.split("/") if part not in ("", ".")]
-        done: list[str] = []
+        done = root
         links = 0
         while todo:
             part = todo.pop(0)
             if part == "..":
-                done = done[:-1]
+                done = max(root, done.rpartition("/")[0], key=len)
                 continue
-            here = self.root.joinpath(*done, part)
-            if (todo or follow_last) and here.is_symlink():
+            here = f"{done}/{part}"
+            if (todo or follow_last) and os.path.islink(here):
                 links += 1
                 if links > _MAX_LINKS:
-                    raise OSError(40, "Too many levels of symbolic links", box_path)
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), box_path)
                 target = os.readlink(here)
                 if target.startswith("/"):
-                    done = []
+                    done = root
                 todo = [p for p in target.split("/") if p not in ("", ".")] + todo
                 continue
-            done.append(part)
-        return self.root.joinpath(*done)
+            done = here
+        return Path(done or "/")
 
     def inside(self, path: str) -> Path:
         """A path from a tool's command line: an absolute one means the box's, unless it already

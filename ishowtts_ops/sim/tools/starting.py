@@ -10,8 +10,8 @@ import time
 
 from .box import Box
 from .jobs import boot_goal, transaction
+from .limits import DEFAULT_TIMEOUT_S, may_start
 from .oneshot import start_oneshot, stop_oneshot
-from .supervisor import DEFAULT_TIMEOUT_S, may_start
 from .unitfile import INFINITY, Unit, all_units, load_unit
 from .unitstate import (
     BOOT_MARK,

@@ -19,6 +19,7 @@ from typing import IO
 from .box import Box
 from .endings import Ending, wants_restart
 from .launch import environment, spawn
+from .limits import DEFAULT_TIMEOUT_S, may_start
 from .notify_socket import NotifySocket
 from .oneshot import run_commands
 from .unitfile import INFINITY, Command, Unit, commands, load_unit
@@ -32,7 +33,6 @@ from .unitstate import (
     save_state,
 )
 
-DEFAULT_TIMEOUT_S = 90.0
 RESTART_S = 0.1
 
 
@@ -314,15 +314,3 @@ class Supervisor:
 
 def _signal_named(name: str, default: signal.Signals) -> signal.Signals:
     return signal.Signals[name] if name else default
-
-
-def may_start(unit: Unit, state: State) -> bool:
-    """The start limit: StartLimitBurst starts in StartLimitIntervalSec; counts this one."""
-    interval = unit.seconds("Unit.StartLimitIntervalSec", 10)
-    burst = int(unit.get("Unit.StartLimitBurst", "5"))
-    now = time.time()
-    state.starts = [start for start in state.starts if now - start < interval]
-    if interval and burst and len(state.starts) >= burst:
-        return False
-    state.starts.append(now)
-    return True

@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from ishowtts_ops.daemon.engine import SAMPLE_RATE, Cancelled, Samples, SynthesisRequest, Voice
-from ishowtts_ops.daemon.espeak import EspeakEngine
+from ishowtts_ops.daemon.engine import (
+    SAMPLE_RATE,
+    Cancelled,
+    Samples,
+    StartRefused,
+    SynthesisRequest,
+    Voice,
+)
+from ishowtts_ops.daemon.espeak import EspeakEngine, available
 from ishowtts_ops.host import Host
 from tests.unit.daemon.daemon_server import serving
 
@@ -74,6 +81,16 @@ def test_it_gives_up_between_sentences(engine: EspeakEngine) -> None:
 
 def test_text_is_never_taken_for_an_option(engine: EspeakEngine) -> None:
     assert seconds(say(engine, "--version -h", "en")) > 0.3
+
+
+def test_without_the_program_it_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not available(Host.at("/"))
+    with pytest.raises(StartRefused, match="`espeak-ng` is not on this box") as caught:
+        EspeakEngine(Host.at("/")).load(lambda _: None)
+    assert "apt-get install espeak-ng" in caught.value.hint
 
 
 def test_a_daemon_speaks_with_it(tmp_path: Path) -> None:

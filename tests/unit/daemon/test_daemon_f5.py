@@ -17,13 +17,16 @@ import pytest
 import soundfile
 
 from ishowtts_ops.config import Manifest, VoiceEntry
+from ishowtts_ops.daemon.engine import StartRefused
+from ishowtts_ops.daemon.f5 import F5Engine
+from ishowtts_ops.host import Host
 from tests.unit.daemon.daemon_server import Server, eventually, serving
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed", allow_module_level=True)
 
 VERSION = "1.1.22"
-ARCH = {"dim": 128, "depth": 3, "heads": 2, "ff_mult": 2, "text_dim": 64, "conv_layers": 2}
+ARCH = {"dim": 64, "depth": 2, "heads": 1, "ff_mult": 2, "text_dim": 32, "conv_layers": 1}
 SERIES_TESTS = Path(__file__).resolve().parents[2] / "series" / "conftest.py"
 
 
@@ -121,11 +124,10 @@ def test_nfe_reaches_the_engine(server: Server) -> None:
 
 
 def test_a_long_text_streams_in_chunks_and_equals_the_whole(server: Server) -> None:
-    text = "Good evening to everybody here. " * 8
-    whole = samples_of(server.speak(text, seed=5))
-    with server.http.stream(
-        "POST", "/v1/audio/speech", json={"input": text, "seed": 5, "response_format": "pcm"}
-    ) as answer:
+    body = {"input": "Good evening to everybody here. " * 4, "seed": 5, "nfe": 5}
+    whole = samples_of(server.http.post("/v1/audio/speech", json=body))
+    body["response_format"] = "pcm"
+    with server.http.stream("POST", "/v1/audio/speech", json=body) as answer:
         parts = list(answer.iter_raw())
     assert len(parts) > 1
     streamed = np.frombuffer(b"".join(parts), dtype="<i2")
@@ -143,11 +145,18 @@ def test_a_caller_who_leaves_frees_the_engine_between_steps(server: Server) -> N
     assert server.speak("Next, please.").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ckpt_file": "/lost.safetensors"}, "ckpt_file is /lost.safetensors, which is not there"),
+        ({"source": "/lost"}, "There is no f5_tts package in /lost"),
+        ({"source": "/plain"}, "The series is not applied to /plain"),
+    ],
+)
 def test_what_is_missing_is_said_before_the_start(
-    box: Path, manifest: Manifest, tmp_path: Path
+    box: Path, manifest: Manifest, change: dict[str, str], words: str
 ) -> None:
-    lost = manifest.model_copy(update={"random_seed": None, "ckpt_file": "/lost.safetensors"})
-    with serving(tmp_path, "f5", manifest=lost, root=box) as server:
-        assert server.wait() == 78
-        assert "ckpt_file is /lost.safetensors, which is not there." in server.log
-        assert "Traceback" not in server.log
+    (box / "plain/f5_tts").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(StartRefused, match=words) as caught:
+        F5Engine(manifest.model_copy(update=change), Host.at(box))
+    assert "ishowtts-ops install" in caught.value.hint

@@ -248,6 +248,8 @@ def test_voices_models_and_openapi(server: Server) -> None:
     body = schema["paths"]["/v1/audio/speech"]["post"]["requestBody"]["content"]
     assert body["application/json"]["schema"] == {"$ref": "#/components/schemas/SpeechBody"}
     assert schema["components"]["schemas"]["SpeechBody"]["required"] == ["input"]
+    documented = schema["paths"]["/v1/audio/speech"]["post"]["responses"]
+    assert {"200", "400", "404", "413", "429", "500", "503", "504"} <= set(documented)
 
 
 def test_readyz_tells_the_state(server: Server) -> None:

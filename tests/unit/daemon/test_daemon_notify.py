@@ -66,7 +66,8 @@ def test_the_watch_passes_on_progress_and_nothing_else(monkeypatch: pytest.Monke
     manager = NotifySocket()
     monkeypatch.setenv("NOTIFY_SOCKET", manager.address)
     pulse, condition = Pulse(), Condition()
-    watch = Watch(pulse, condition, Notifier(), period=0.05)
+    told: list[str] = []
+    watch = Watch(pulse, condition, Notifier(), 0.05, told.append)
     pulse.beat()
     watch.tick()
     watch.tick()
@@ -81,6 +82,7 @@ def test_the_watch_passes_on_progress_and_nothing_else(monkeypatch: pytest.Monke
         watch.tick()
     assert watch.hung
     assert condition.ailment(HUNG)
+    assert told == ["The engine hangs."]
     assert not condition.snapshot().ready
     assert manager.lines.count("WATCHDOG=1") == 1
 

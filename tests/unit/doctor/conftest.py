@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from healthy import Answers, HealthyBox, build, replay
+
+from ishowtts_ops.facts.gather import Facts
+from tests.unit.doctor.healthy import Answers, HealthyBox, build, replay, restore
+
+
+@dataclass(frozen=True)
+class Template:
+    """A healthy box, a copy of it to be broken and restored, and its facts while it is healthy."""
+
+    root: Path
+    copy: Path
+    facts: Facts
 
 
 @pytest.fixture(scope="session")
@@ -19,15 +33,30 @@ def daemon_port(answers: Answers) -> Iterator[int]:
         yield port
 
 
-@pytest.fixture(scope="session")
-def healthy_templates(tmp_path_factory: pytest.TempPathFactory, daemon_port: int) -> Callable[[str], Path]:
-    made: dict[str, Path] = {}
+MEMORY = Path("/dev/shm")
 
-    def template(board: str) -> Path:
+
+@pytest.fixture(scope="session")
+def in_memory() -> Iterator[Path]:
+    """A folder in memory where there is such a thing: a box is a thousand tiny files."""
+    where = str(MEMORY) if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="doctor-", dir=where) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def healthy_templates(in_memory: Path, daemon_port: int) -> Callable[[str], Template]:
+    made: dict[str, Template] = {}
+
+    def template(board: str) -> Template:
         if board not in made:
-            root = tmp_path_factory.mktemp("healthy") / "box"
-            build(root, board, daemon_port)
-            made[board] = root
+            folder = in_memory / board
+            folder.mkdir()
+            engine = "f5" if board.startswith("agx") else "tone"
+            build(folder / "template", board, daemon_port, engine=engine)
+            shutil.copytree(folder / "template", folder / "box", symlinks=True)
+            facts = HealthyBox(folder / "box", Answers()).facts()
+            made[board] = Template(folder / "template", folder / "box", facts)
         return made[board]
 
     return template
@@ -35,16 +64,18 @@ def healthy_templates(tmp_path_factory: pytest.TempPathFactory, daemon_port: int
 
 @pytest.fixture
 def healthy(
-    healthy_templates: Callable[[str], Path], answers: Answers, tmp_path: Path
+    healthy_templates: Callable[[str], Template], answers: Answers
 ) -> Iterator[Callable[[str], HealthyBox]]:
-    """Copies of healthy boxes, by board."""
-    fresh = Answers()
+    """Healthy boxes by board, restored after the test."""
+    used: list[Template] = []
 
-    def copy(board: str = "agx-orin-64") -> HealthyBox:
-        root = tmp_path / "box"
-        shutil.copytree(healthy_templates(board), root, symlinks=True)
-        return HealthyBox(root, answers)
+    def take(board: str = "agx-orin-64") -> HealthyBox:
+        template = healthy_templates(board)
+        used.append(template)
+        return HealthyBox(template.copy, answers)
 
-    vars(answers).update(vars(fresh))
-    yield copy
+    vars(answers).update(vars(Answers()))
+    yield take
+    for template in used:
+        restore(template.root, template.copy)
     vars(answers).update(vars(Answers()))

@@ -7,11 +7,14 @@ process (recorded as running with the box's stand-in service manager).
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import shutil
+import stat
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +37,8 @@ from ishowtts_ops.sim.checkout import make_checkout
 from ishowtts_ops.sim.tree import build_box
 from ishowtts_ops.steps import Ledger
 from tests.support.f5 import SOURCE, cache_folder
+
+Entry = tuple[int, int, int, str]
 
 SITE = "/opt/engine/site"
 PYTHON = "/opt/engine/bin/python"
@@ -71,7 +76,7 @@ class Answers:
     """What the replayed daemon says. `silent` accepts connections and says nothing."""
 
     live: int = 200
-    ready: Mapping[str, Any] = field(default_factory=lambda: dict(READY))
+    ready: Any = field(default_factory=lambda: dict(READY))
     metrics: str = METRICS
     silent: bool = False
 
@@ -87,7 +92,7 @@ class _Replay(BaseHTTPRequestHandler):
             return
         bodies = {
             "/livez": (answers.live, '{"status": "alive"}'),
-            "/readyz": (200 if answers.ready.get("ready") else 503, json.dumps(answers.ready)),
+            "/readyz": (200 if "ready" in answers.ready else 503, json.dumps(answers.ready)),
             "/metrics": (200, answers.metrics),
         }
         status, body = bodies[self.path]
@@ -126,8 +131,8 @@ class HealthyBox:
 
     # ---- looking -----------------------------------------------------------------------------
 
-    def facts(self) -> Facts:
-        return gather(self.host.read_only(), self.settings, units=ASKED_UNITS)
+    def facts(self, only: Sequence[str] | None = None) -> Facts:
+        return gather(self.host.read_only(), self.settings, units=ASKED_UNITS, only=only)
 
     def examine(self, facts: Facts | None = None) -> Report:
         return examine(self.host, self.settings, facts=facts)
@@ -149,9 +154,7 @@ class HealthyBox:
     def run_step(self, name: str) -> None:
         """One of install's steps, for real."""
         text = self.host.read_text(CONFIG_PATH) if self.host.is_file(CONFIG_PATH) else ""
-        steps = install.all_steps(
-            self.settings, Ledger.open(self.host), text, replace_config=False
-        )
+        steps = install.all_steps(self.settings, Ledger.open(self.host), text, replace_config=False)
         install.apply(
             self.host,
             install.choose(steps, [name]),
@@ -191,11 +194,62 @@ class HealthyBox:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def build(root: Path, board: str, port: int) -> None:
+def restore(template: Path, root: Path) -> None:
+    """Make a copy like its template again, touching only what differs: a new copy takes longer."""
+    wanted, here = _wanted(template), _entries(root)
+    for name in sorted(here.keys() - wanted.keys(), reverse=True):
+        _remove(root / name)
+    for name in sorted(wanted):
+        if here.get(name) != wanted[name]:
+            _remove(root / name)
+            _copy(template / name, root / name)
+
+
+@functools.cache
+def _wanted(template: Path) -> dict[str, Entry]:
+    """A template's entries; it never changes."""
+    return _entries(template)
+
+
+def _entries(top: Path, below: str = "") -> dict[str, Entry]:
+    """Every path below a folder → mode, size and time of a file, target of a link."""
+    found = {}
+    with os.scandir(top / below) as entries:
+        for entry in entries:
+            name = f"{below}{entry.name}"
+            info = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(info.st_mode):
+                found[name] = (info.st_mode, info.st_size, info.st_mtime_ns, "")
+            elif stat.S_ISLNK(info.st_mode):
+                found[name] = (info.st_mode, 0, 0, os.readlink(entry.path))
+            else:
+                found[name] = (info.st_mode, 0, 0, "")
+                if stat.S_ISDIR(info.st_mode):
+                    found |= _entries(top, f"{name}/")
+    return found
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir() and not source.is_symlink():
+        target.mkdir()
+        shutil.copymode(source, target)
+    else:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def build(root: Path, board: str, port: int, *, engine: str = "f5") -> None:
     """Make a healthy box at `root`."""
     build_box(root, board)
     host = Host.at(root)
-    make_checkout(host, version="1.1.9", cache=cache_folder())
+    if engine == "f5":
+        make_checkout(host, version="1.1.9", cache=cache_folder())
     # Its own folder by the variable that Host gives to a simulated box's programs.
     host.write(
         PYTHON,
@@ -209,7 +263,7 @@ def build(root: Path, board: str, port: int) -> None:
         mode=0o755,
     )
     settings = {
-        "engine": {"kind": "f5", "python": PYTHON},
+        "engine": {"kind": engine, "python": PYTHON},
         "f5": {"weights": "random"},
         "daemon": {"port": port},
     }
@@ -222,10 +276,8 @@ def build(root: Path, board: str, port: int) -> None:
     for step in STEPS:
         box.run_step(step)
     host.run(["systemctl", "start", CLOCKS], timeout=60).check()
-    box.unit_state(
-        DAEMON, active="active", sub="running", main_pid=812, status_text=READY["stage"]
-    )
+    box.unit_state(DAEMON, active="active", sub="running", main_pid=812, status_text=READY["stage"])
     box.note_started()
 
 
-__all__ = ["READY", "SOURCE", "Answers", "HealthyBox", "build", "replay"]
+__all__ = ["READY", "SOURCE", "Answers", "HealthyBox", "build", "replay", "restore"]

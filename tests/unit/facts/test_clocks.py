@@ -126,7 +126,23 @@ def test_show_names_every_clock() -> None:
     assert report(R39_LOCKED).lists_offline
 
 
-@pytest.mark.parametrize("text", [R35_UNLOCKED, R36_UNLOCKED, R39_UNLOCKED])
+def half(text: str) -> str:
+    """The same box with its first core's minimum at its maximum, as a rival may leave it."""
+    first = report(text).cpus[0]
+    return text.replace(f"MinFreq={first.min} ", f"MinFreq={first.max} ", 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        R35_UNLOCKED,
+        R36_UNLOCKED,
+        R39_UNLOCKED,
+        half(R35_UNLOCKED),
+        half(R36_UNLOCKED),
+        half(R39_UNLOCKED),
+    ],
+)
 def test_cut_anywhere_an_unlocked_box_never_looks_locked(text: str) -> None:
     for cut in range(len(text)):
         found = parse_show(text[:cut])

@@ -72,6 +72,7 @@ def test_installed_is_not_enabled(tmp_path: Path) -> None:
 
 def test_masked_is_not_there(tmp_path: Path) -> None:
     host = sim_box(tmp_path, "agx-orin-64", "rival-tuned")
+    host.write("/usr/lib/systemd/system/tuned.service", unit("/usr/sbin/tuned"))
     host.symlink("/dev/null", f"{UNITS}/tuned.service")
     assert rivals.read(host).rivals == ()
 
@@ -111,10 +112,12 @@ def test_nvpmodel_that_ran_again(tmp_path: Path) -> None:
     host = sim_box(tmp_path, "agx-orin-64")
     host.write(f"{UNITS}/{rivals.CLOCKS_UNIT}", unit("/bin/true"))
     assert host.run(["systemctl", "daemon-reload"]).ok
+    assert rivals.read(host).lock_ran is False
     assert host.run(["systemctl", "start", rivals.CLOCKS_UNIT]).ok
-    assert rivals.nvpmodel_reran(host) is False
+    facts = rivals.read(host)
+    assert (facts.lock_ran, facts.nvpmodel_reran) == (True, False)
     assert host.run(["systemctl", "start", "nvpmodel.service"]).ok
-    assert rivals.nvpmodel_reran(host) is True
+    assert rivals.read(host).nvpmodel_reran is True
 
 
 def test_offline_boxes_are_read_off_their_files(tmp_path: Path) -> None:

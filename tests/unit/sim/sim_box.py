@@ -91,4 +91,4 @@ def eventually(what: Callable[[], bool], limit_s: float = 10) -> None:
     end = time.monotonic() + limit_s
     while not what():
         assert time.monotonic() < end, "did not happen"
-        time.sleep(0.03)
+        time.sleep(0.06)

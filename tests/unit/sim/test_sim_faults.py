@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,22 @@ from ishowtts_ops.sim.tools.jetson_clocks import lock
 from ishowtts_ops.sim.tree import build_box, cold_boot
 from tests.unit.sim.sim_box import SimBox
 
-NOT_ON_AGX = {"super-plain-caps"}
+NOT_ON_AGX = {"super-plain-caps", "mode-added"}
 
 
-def snapshot(root: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(root)): str(path.readlink())
-        if path.is_symlink()
-        else path.read_bytes().hex()
-        if path.is_file()
-        else "folder"
-        for path in root.rglob("*")
-    }
+def snapshot(root: Path) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for folder, names, files in os.walk(root):
+        for name in (*names, *files):
+            path = f"{folder}/{name}"
+            if os.path.islink(path):
+                found[path] = os.readlink(path).encode()
+            elif name in files:
+                with open(path, "rb") as file:
+                    found[path] = file.read()
+            else:
+                found[path] = b"folder"
+    return found
 
 
 def test_every_fault_changes_the_box_and_has_one_line(fast_path: Path) -> None:
@@ -59,6 +64,14 @@ def test_super_mode_with_the_caps_of_old_firmware(nano: SimBox) -> None:
     assert nano.say("nvpmodel", "-q") == (0, "NV Power Mode: MAXN_SUPER\n2\n")
     nano.say("jetson_clocks")
     assert (nano.cpu(0, "min"), nano.gpu("min")) == (1510400, 624750000)
+
+
+def test_a_mode_that_only_some_boards_have(nano: SimBox) -> None:
+    assert nano.say("nvpmodel", "-m", "3")[0] == 234
+    apply_fault(nano.root, "mode-added")
+    assert nano.say("nvpmodel", "-m", "3") == (0, "")
+    assert nano.say("nvpmodel", "-q") == (0, "NV Power Mode: 7W\n3\n")
+    assert nano.read("sys/devices/system/cpu/online") == "0-3"
 
 
 def test_over_current_counts_on(nano: SimBox) -> None:

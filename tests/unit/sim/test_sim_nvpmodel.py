@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ishowtts_ops.sim.tools.box import Box
+from ishowtts_ops.sim.tools.kernel import store
 from ishowtts_ops.sim.tree import build_box, cold_boot
 from tests.unit.sim.sim_box import SimBox
 
@@ -159,6 +161,16 @@ def test_after_a_cold_boot_the_stored_mode_needs_no_reboot(agx: SimBox) -> None:
     assert agx.read("sys/devices/system/cpu/online") == "0-11"
     # From now on the GPU counts as used, and going back is refused.
     assert agx.say("nvpmodel", "-m", "2")[0] == 234
+
+
+def test_the_mask_of_a_used_gpu_is_fixed(agx: SimBox) -> None:
+    box, mask = Box(agx.root), "/sys/devices/platform/gpu.0/tpc_pg_mask"
+    store(box, mask, 240)
+    with pytest.raises(OSError, match="busy"):
+        store(box, mask, 0)
+    cold_boot(agx.root)
+    store(box, mask, 240)
+    assert agx.number(mask[1:]) == 240
 
 
 def test_which_pairs_of_modes_need_a_reboot(fast_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,12 +35,14 @@ if not has("deaf"):
 print("argv", *sys.argv[1:], flush=True)
 print("env", os.environ.get("HOME"), os.environ.get("COLOUR"), os.getcwd(), flush=True)
 say("STATUS=warming up")
+if has("slow"):
+    say("EXTEND_TIMEOUT_USEC=2000000")
 if has("broken"):
     sys.exit(int(open(f"{{state}}/broken").read()))
 for _ in range(8):
     if has("slow"):
-        say("EXTEND_TIMEOUT_USEC=400000")
-    time.sleep(0.1 if has("slow") or has("mute") else 0.01)
+        say("EXTEND_TIMEOUT_USEC=2000000")
+    time.sleep(0.2 if has("slow") else 0.01)
 if has("mute"):
     time.sleep(60)
 say("READY=1\\nSTATUS=listening")
@@ -60,8 +64,8 @@ Type=notify
 ExecStart=/opt/talk/talk --conf=/etc/nv_tegra_release /etc/nvpmodel.conf /not/here
 Environment=COLOUR=blue
 StateDirectory=talk
-WatchdogSec=400ms
-TimeoutStartSec=600ms
+WatchdogSec=1
+TimeoutStartSec=10
 TimeoutStopSec=500ms
 Restart=always
 RestartSec=50ms
@@ -152,11 +156,40 @@ def test_watchdog_kills_and_restarts(serving: SimBox) -> None:
     assert pid(serving) not in (0, first)
     assert not alive(first)
     text = "\n".join(log(serving))
-    assert "talk.service: Watchdog timeout (limit 0.4s)!" in text
+    assert "talk.service: Watchdog timeout (limit 1s)!" in text
     assert "with signal SIGABRT." in text
     assert "code=dumped, status=6/ABRT" in text
     assert "talk.service: Failed with result 'watchdog'." in text
     assert "Scheduled restart job, restart counter is at 1." in text
+
+
+def test_a_fed_watchdog_leaves_the_service_alone(serving: SimBox) -> None:
+    install(serving)
+    serving.systemctl("start", "talk")
+    first = pid(serving)
+    time.sleep(1.6)
+    assert (pid(serving), serving.prop("talk.service", "NRestarts")) == (first, "0")
+
+
+def test_a_start_can_be_watched_joined_and_given_up(serving: SimBox) -> None:
+    install(serving, UNIT.replace("TimeoutStartSec=10", "TimeoutStartSec=60"))
+    flag(serving, "mute")
+    starts = [
+        subprocess.Popen(
+            [serving.tool("systemctl"), "start", "talk"],
+            env=serving.env(),
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(2)
+    ]
+    eventually(lambda: serving.prop("talk.service", "StatusText") == "warming up")
+    assert serving.prop("talk.service", "ActiveState") == "activating"
+    assert serving.systemctl("is-active", "talk").returncode == 3
+    assert all(process.poll() is None for process in starts)
+    assert serving.systemctl("stop", "talk").returncode == 0
+    assert [process.wait(10) for process in starts] == [1, 1]
+    assert serving.prop("talk.service", "ActiveState") == "inactive"
+    assert sum(line.startswith("Starting") for line in log(serving)) == 1
 
 
 def test_kill_nine_is_survived(serving: SimBox) -> None:
@@ -171,14 +204,15 @@ def test_kill_nine_is_survived(serving: SimBox) -> None:
 
 
 def test_warm_up_may_ask_for_more_time(serving: SimBox) -> None:
-    install(serving)
+    install(serving, UNIT.replace("TimeoutStartSec=10", "TimeoutStartSec=1"))
     flag(serving, "slow")
     assert serving.systemctl("start", "talk").returncode == 0
     assert "timed out" not in "\n".join(log(serving))
 
 
 def test_a_start_without_ready_times_out(serving: SimBox) -> None:
-    install(serving, UNIT.replace("Restart=always", "Restart=no"))
+    text = UNIT.replace("Restart=always", "Restart=no")
+    install(serving, text.replace("TimeoutStartSec=10", "TimeoutStartSec=500ms"))
     flag(serving, "mute")
     done = serving.systemctl("start", "talk")
     assert done.returncode == 1

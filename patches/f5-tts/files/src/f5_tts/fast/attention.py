@@ -1,9 +1,10 @@
 """Attention over rows of known length, without a mask where the build offers that.
 
 Rows of a bucket are longer than the items in them. A mask would rule out the fast kernels, so
-the kernels are told each row's length instead: as cumulative positions in which the valid part
-and the padding of a row are separate sequences, or as a count of keys in use. All of them take
-their lengths from device memory, so one captured CUDA graph serves every length of its bucket.
+the kernels are told each row's length instead: as a count of keys in use, or as cumulative
+positions in which the valid part and the padding of a row are separate sequences. All of them
+take lengths from device memory, so one captured CUDA graph serves every length of its bucket.
+cuDNN's ragged attention is not among them: it cannot be captured (torch 2.11, cuDNN 9.19).
 """
 
 from __future__ import annotations
@@ -80,16 +81,6 @@ def attend_flash(qkv: Tensor, lengths: Lengths) -> Tensor:
     return out.view(rows, frames, *out.shape[1:])
 
 
-def attend_cudnn(qkv: Tensor, lengths: Lengths) -> Tensor:
-    """cuDNN's attention over ragged sequences: padding attends to padding, and nobody reads it."""
-    rows, frames = qkv.shape[:2]
-    q, k, v = (part.reshape(rows * frames, *part.shape[2:]) for part in _split(qkv))
-    out = torch.ops.aten._cudnn_attention_forward(
-        q, k, v, None, lengths.bounds, lengths.bounds, frames, frames, False, 0.0, False, False
-    )[0]
-    return out.view(rows, frames, *out.shape[1:])
-
-
 def attend_efficient(qkv: Tensor, lengths: Lengths) -> Tensor:
     """The memory-efficient kernel, which is in builds that lack FlashAttention."""
     rows, frames = qkv.shape[:2]
@@ -101,7 +92,6 @@ def attend_efficient(qkv: Tensor, lengths: Lengths) -> Tensor:
 
 
 FAST: dict[str, Attend] = {
-    "cudnn": attend_cudnn,
     "flash": attend_flash,
     "efficient": attend_efficient,
 }
@@ -124,11 +114,18 @@ def works(attend: Attend, heads: int, dim_head: int, device: torch.device, dtype
 
 
 def choose(
-    heads: int, dim_head: int, device: torch.device, dtype: torch.dtype, *, varlen: bool
+    heads: int,
+    dim_head: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    varlen: bool,
+    own: Attend | None = None,
 ) -> tuple[str, Attend]:
-    """The first kernel that works here, by name; masked attention where none does."""
+    """The first kernel that works here, by name, `own` before others; masked where none does."""
     if varlen and device.type == "cuda" and dtype in (torch.float16, torch.bfloat16):
-        for name, attend in FAST.items():
+        candidates = {"own": own, **FAST} if own is not None else FAST
+        for name, attend in candidates.items():
             if works(attend, heads, dim_head, device, dtype):
                 return name, attend
     return "masked", attend_masked

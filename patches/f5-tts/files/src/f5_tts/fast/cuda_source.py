@@ -2,7 +2,8 @@
 
 No headers are included, so nothing but NVRTC itself is needed: half precision is handled with
 inline PTX. Compile-time constants: `DIM` (model width), `HEADS`, `HALF` (half a head), `MEL`,
-`MELP` (mel rounded up to 8). All kernels compute in fp32 and round once.
+`MELP` (mel rounded up to 8), `BLOCKS` (attention blocks a
+multiprocessor). All kernels compute in fp32 and round once.
 """
 
 SOURCE = r"""
@@ -206,11 +207,9 @@ __device__ __forceinline__ u32 swizzled(int row, int chunk) {
 #if HALF == 32
 // Attention, one block: 128 queries of one head of one row; four warps of 32 queries each.
 // qkv: (rows, frames, 3, HEADS, 64). Keys past lengths[row] do not count. Keys and values come in
-// tiles of 64 through a ring of three; scores are worked on in halves of 32 keys, which keeps the
-// registers low enough for three blocks a multiprocessor. Exponentials are taken two at a time in
-// half precision: their argument is at most 0, and near 0, where the weight is, half precision is
-// finer than the rounding of the weights to half that the second product needs anyway. The row
-// sums are a matrix product with ones, over the same rounded weights.
+// tiles of 64 through a ring of three; scores are worked on in halves of 32 keys, which bounds the
+// registers. The row sums are a matrix product with
+// ones, over the same weights rounded to half that the second product uses.
 __device__ __forceinline__ void ldmatrix4t(u32 *r, u32 at) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at));
@@ -221,13 +220,7 @@ __device__ __forceinline__ float exp2_approx(float v) {
   return r;
 }
 __device__ __forceinline__ u32 exp2_pair(float a, float b) {
-#if EXACT_EXP
   return pack(exp2_approx(a), exp2_approx(b));
-#else
-  u32 v = pack(a, b);
-  asm("ex2.approx.f16x2 %0, %0;" : "+r"(v));
-  return v;
-#endif
 }
 // 16 bytes, or zeros where the source does not count.
 __device__ __forceinline__ void copy16_or_zero(u32 to, const void *from, bool real) {

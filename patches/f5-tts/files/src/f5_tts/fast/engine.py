@@ -64,12 +64,18 @@ class Engine:
     ) -> None:
         self.weights, self.vocos, self.switches = weights, vocos, switches
         arch, cuda = weights.arch, weights.device.type == "cuda"
+        ops = _choose_ops(weights, switches, cache_dir)
         name, attend = attention.choose(
-            arch.heads, arch.dim_head, weights.device, weights.dtype, varlen=switches.varlen
+            arch.heads,
+            arch.dim_head,
+            weights.device,
+            weights.dtype,
+            varlen=switches.varlen,
+            own=ops.attention() if switches.attention else None,
         )
         self.machine = Machine(
             weights=weights,
-            ops=_choose_ops(weights, switches, cache_dir),
+            ops=ops,
             attend=attend,
             attend_name=name,
             fused_qkv=switches.fused_qkv,
@@ -101,6 +107,7 @@ class Engine:
             raise ValueError(f"{frames} frames are more than {seconds:.0f} s; split the text")
         return -(-frames // self.bucket) * self.bucket
 
+    @torch.inference_mode()
     def step_plan(self, frames: int, items: int, guided: bool) -> StepPlan:
         """The plan of this bucket; on CUDA it is captured when first asked for."""
 
@@ -115,6 +122,7 @@ class Engine:
             return make()
         return self._step_plans.get_or_make((frames, items, guided), make)
 
+    @torch.inference_mode()
     def vocoder_plan(self, frames: int, items: int) -> VocoderPlan:
         """The vocoder's plan for this bucket."""
         if self.vocos is None:
@@ -123,7 +131,9 @@ class Engine:
 
         def make() -> VocoderPlan:
             self.captures += 1
-            return VocoderPlan(vocos, frames, items, mel, self._pool)
+            return VocoderPlan(
+                vocos, frames, items, mel, self._pool, tf32=self.switches.vocoder_tf32
+            )
 
         if self.bucket == 1 and self._pool is None:
             return make()

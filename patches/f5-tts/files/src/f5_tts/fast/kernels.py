@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from f5_tts.fast.attention import Attend, Lengths
+from f5_tts.fast.cuda_hopper import SOURCE as HOPPER_SOURCE
 from f5_tts.fast.cuda_source import SOURCE
 from f5_tts.fast.nvrtc import KernelsUnavailable, Module, compiled
 from f5_tts.fast.ops import TorchOps
@@ -16,6 +18,7 @@ from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights
 __all__ = ["FusedOps", "KernelsUnavailable"]
 
 MIN_CAPABILITY = (8, 0)
+HOPPER = (9, 0)
 MAX_DIM = 2048
 
 
@@ -26,7 +29,7 @@ def defines_for(weights: Weights) -> dict[str, int]:
     if arch.dim % 8 or arch.dim > MAX_DIM or half not in (8, 16, 32, 64):
         raise KernelsUnavailable(f"no kernels for dim {arch.dim} with heads of {arch.dim_head}")
     padded = -(-arch.mel_dim // 8) * 8
-    return {"DIM": arch.dim, "HEADS": arch.heads, "HALF": half, "MEL": arch.mel_dim, "MELP": padded}
+    return {"DIM": arch.dim, "HEADS": arch.heads, "HALF": half, "MEL": arch.mel_dim, "MELP": padded, "BLOCKS": 2}
 
 
 class FusedOps(TorchOps):
@@ -48,7 +51,12 @@ class FusedOps(TorchOps):
             raise KernelsUnavailable(f"no kernels for compute capability {capability}, {weights.dtype}")
         defines = defines_for(weights)
         self._melp = defines["MELP"]
-        self._module = Module(compiled(SOURCE, capability, defines, cache_dir))
+        target = f"sm_{capability[0]}{capability[1]}"
+        self._module = Module(compiled(SOURCE, target, defines, cache_dir))
+        self._hopper: Module | None = None
+        if capability == HOPPER and weights.arch.dim_head == 64:
+            sizes = {"HEADS": defines["HEADS"]}
+            self._hopper = Module(compiled(HOPPER_SOURCE, "sm_90a", sizes, cache_dir))
         extra = self._melp - weights.arch.mel_dim
         # Columns and rows of zeros: 16-byte rows let the GEMM use its fast loads.
         self._in_x = F.pad(weights.in_x, (0, extra)).contiguous()
@@ -68,6 +76,20 @@ class FusedOps(TorchOps):
             "join_input", (_blocks(vectors, 256), 1, 1), 256,
             h, constant, lengths, out, items, constant.shape[0], frames,
         )  # fmt: skip
+        return out
+
+    def attention(self) -> Attend | None:
+        """Our own attention, where the kernels cover this head size."""
+        return self._attend if self._weights.arch.dim_head == 64 else None
+
+    def _attend(self, qkv: Tensor, lengths: Lengths) -> Tensor:
+        rows, frames, _, heads, dim_head = qkv.shape
+        out = torch.empty(rows, frames, heads, dim_head, dtype=qkv.dtype, device=qkv.device)
+        grid = (_blocks(frames, 128), heads, rows)
+        if self._hopper is not None:
+            self._hopper.launch("attend_hopper", grid, 256, qkv, lengths.valid, out, frames)
+        else:
+            self._module.launch("attend", grid, 128, qkv, lengths.valid, out, frames)
         return out
 
     def positions(self, h: Tensor, lengths: Tensor) -> Tensor:

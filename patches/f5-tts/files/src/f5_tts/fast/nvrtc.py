@@ -45,14 +45,14 @@ def _nvrtc_names() -> list[str]:
     return [*plain, *(str(path) for path in found if "builtins" not in path.name)]
 
 
-def compile_source(source: str, capability: tuple[int, int], defines: Mapping[str, int]) -> bytes:
-    """Machine code for a GPU of this compute capability. KernelsUnavailable carries the log."""
+def compile_source(source: str, target: str, defines: Mapping[str, int]) -> bytes:
+    """Machine code for a target such as `sm_87`. KernelsUnavailable carries the log."""
     nvrtc = _library(_nvrtc_names())
     program = ctypes.c_void_p()
     check(
         nvrtc, "nvrtcCreateProgram", ctypes.byref(program), source.encode(), b"f5_fast.cu", 0, None, None
     )
-    options = [f"--gpu-architecture=sm_{capability[0]}{capability[1]}", "--std=c++17"]
+    options = [f"--gpu-architecture={target}", "--std=c++17"]
     options += [f"-D{name}={value}" for name, value in defines.items()]
     array = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
     try:
@@ -79,16 +79,16 @@ def check(library: ctypes.CDLL, name: str, *arguments: Any) -> None:
 
 
 def compiled(
-    source: str, capability: tuple[int, int], defines: Mapping[str, int], cache_dir: Path | None
+    source: str, target: str, defines: Mapping[str, int], cache_dir: Path | None
 ) -> bytes:
     """`compile_source`, remembered in `cache_dir` under a hash of everything it depends on."""
     if cache_dir is None:
-        return compile_source(source, capability, defines)
-    about = f"{torch.version.cuda}|{capability}|{sorted(defines.items())}|{source}"
+        return compile_source(source, target, defines)
+    about = f"{torch.version.cuda}|{target}|{sorted(defines.items())}|{source}"
     path = cache_dir / f"kernels-{hashlib.blake2b(about.encode(), digest_size=12).hexdigest()}.cubin"
     if path.is_file():
         return path.read_bytes()
-    cubin = compile_source(source, capability, defines)
+    cubin = compile_source(source, target, defines)
     cache_dir.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}")
     temporary.write_bytes(cubin)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from f5_tts.fast.attention import Attend
 from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights
 
 NORM_EPS = 1e-6
@@ -32,6 +33,10 @@ class TorchOps:
     def __init__(self, weights: Weights, *, gelu_epilogue: bool = True) -> None:
         self._weights = weights
         self._epilogue = gelu_epilogue and weights.device.type == "cuda"
+
+    def attention(self) -> Attend | None:
+        """An attention of these operators' own; plain torch has the ones in `attention`."""
+        return None
 
     def rotary_form(self, table: Tensor) -> Tensor:
         """The rotary table as `rotate` wants it; here in the weights' type for fp16 products."""

@@ -173,9 +173,19 @@ class StepPlan:
 class VocoderPlan:
     """Vocos over `items` mels of at most `frames` frames."""
 
-    def __init__(self, weights: vocoder.VocosWeights, frames: int, items: int, mel: int, pool: object | None) -> None:
+    def __init__(
+        self,
+        weights: vocoder.VocosWeights,
+        frames: int,
+        items: int,
+        mel: int,
+        pool: object | None,
+        *,
+        tf32: bool = False,
+    ) -> None:
         device = weights.window.device
         self._weights = weights
+        self._tf32 = tf32
         self._mel = torch.zeros(items, frames, mel, device=device)
         self._lengths = torch.full((items,), frames, dtype=torch.int64, device=device)
         self._wave = torch.zeros(items, vocoder.samples_for(weights, frames), device=device)
@@ -186,7 +196,8 @@ class VocoderPlan:
         return self._decode.captured
 
     def _run(self) -> None:
-        self._wave.copy_(vocoder.decode(self._weights, self._mel, self._lengths))
+        with vocoder.fast_fp32(self._tf32):
+            self._wave.copy_(vocoder.decode(self._weights, self._mel, self._lengths))
 
     def __call__(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """Waveforms (samples,) of mels (frames, mel), still on the device."""

@@ -174,3 +174,14 @@ def _read_audio(path: str) -> tuple[torch.Tensor, int]:
         loaded, loaded_rate = torchaudio.load(path)
         return loaded, int(loaded_rate)
     return torch.from_numpy(samples.T.copy()), int(rate)
+
+
+def file_kept(paths: dict[str, str], key: str) -> bool:
+    """Whether `paths[key]` is there and the file still exists; a stale entry is dropped."""
+    path = paths.get(key)
+    if path is None:
+        return False
+    if not Path(path).is_file():
+        del paths[key]
+        return False
+    return True

@@ -23,9 +23,10 @@ class Switches:
     `graphs`: CUDA graphs. `kernels`: fused CUDA kernels built with NVRTC.
     `fused_qkv`: one GEMM for query, key and value. `gelu_epilogue`: GELU inside the GEMM.
     `schedule`: time MLP and AdaLN evaluated once per schedule instead of once per step.
-    `varlen`: attention that knows each row's length, instead of a mask. `conv`: the fused
+    `varlen`: attention that knows each row's length, instead of a mask; `attention`: our own
+    kernel for it instead of the library's. `conv`: the fused
     grouped convolution. `voices`: the voice cache. `istft`: our inverse STFT over the
-    graphed vocoder. `batching`: chunks of one text share a batch. `first_chunk`: a short
+    graphed vocoder. `vocoder_tf32`: TF32 in the vocoder's matrix products. `batching`: chunks of one text share a batch. `first_chunk`: a short
     first chunk. `folded`: the folded weight file. `compile` (opt-in): torch.compile.
     """
 
@@ -36,9 +37,11 @@ class Switches:
     gelu_epilogue: bool = True
     schedule: bool = True
     varlen: bool = True
+    attention: bool = True
     conv: bool = True
     voices: bool = True
     istft: bool = True
+    vocoder_tf32: bool = True
     batching: bool = True
     first_chunk: bool = True
     folded: bool = True

@@ -146,8 +146,11 @@ def split(text: str, max_bytes: int, first_bytes: int | None = None) -> list[str
 
 
 def hard_cap(chunks: list[str], max_bytes: int) -> list[str]:
-    """Upstream's chunks, with those beyond `max_bytes` split further. Others stay untouched."""
-    limit = max(4, max_bytes)
+    """Upstream's chunks, with those beyond `max_bytes` split further. Others stay untouched.
+
+    Upstream's cap shrinks to nothing as the reference nears 22 s; below 40 bytes it is not kept.
+    """
+    limit = max(40, max_bytes)
     result: list[str] = []
     for chunk in chunks:
         result.extend(split(chunk, limit) if byte_length(chunk) > limit else [chunk])

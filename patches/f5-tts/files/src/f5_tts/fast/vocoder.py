@@ -7,7 +7,8 @@ of the window) and a division by the window envelope.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,17 @@ def random_state(
 def samples_for(weights: VocosWeights, frames: int) -> int:
     """Samples that `frames` mel frames decode to."""
     return (frames - 1) * weights.hop if weights.padding == "center" else frames * weights.hop
+
+
+@contextmanager
+def fast_fp32(enabled: bool) -> Iterator[None]:
+    """TF32 for the matrix products inside (the convolutions have it by torch's default)."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = before or enabled
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def spectrum(w: VocosWeights, mel: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:

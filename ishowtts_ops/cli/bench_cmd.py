@@ -1,0 +1,250 @@
+"""`ishowtts-ops bench`: measure, compare, look back."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ishowtts_ops.cli import bench_view, measuring, render
+from ishowtts_ops.cli.bench_engine import open_engine
+from ishowtts_ops.cli.box import Box, Json, takes_box
+from ishowtts_ops.errors import OpsError, UsageError
+from ishowtts_ops.measure import plots, report
+from ishowtts_ops.measure.bench import QUICK_PASSES, WARM_UP, Disturbed, Plan
+from ishowtts_ops.measure.compare import compare as compare_runs
+from ishowtts_ops.measure.doors import Door
+from ishowtts_ops.measure.history import History, utc_now
+from ishowtts_ops.measure.quiet import why_not_idle
+from ishowtts_ops.measure.timeline import timelines
+from ishowtts_ops.measure.workloads import Workload, choose
+
+app = typer.Typer(help="Measure the box, compare runs, look back.", no_args_is_help=True)
+
+WorkloadName = Annotated[
+    str | None,
+    typer.Option("--workload", "-w", help="S, M, L, R3, X or mixed; else measure.workload."),
+]
+
+
+@app.command("run")
+@takes_box
+def run(
+    box: Box,
+    quick: Annotated[bool, typer.Option("--quick", help="One pass instead of many.")] = False,
+    passes: Annotated[
+        int | None, typer.Option("--runs", "-n", min=1, max=10_000, help="Passes; else 20.")
+    ] = None,
+    workload: WorkloadName = None,
+    texts: Annotated[
+        list[str] | None, typer.Option("--text", help="Your own text; repeatable.")
+    ] = None,
+    voice: Annotated[str | None, typer.Option("--voice", help="Who speaks it.")] = None,
+    nfe: Annotated[int | None, typer.Option("--nfe", min=1, max=64, help="ODE steps.")] = None,
+    warm_up: Annotated[
+        int, typer.Option("--warm-up", min=0, help="Passes before, not counted.")
+    ] = WARM_UP,
+    in_process: Annotated[
+        bool,
+        typer.Option("--in-process", help="Load the engine here; do not ask the daemon."),
+    ] = False,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="In process: f5, espeak or tone.")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option("--weights", help="In process: box, or random (full size, no download).")
+    ] = "box",
+    note: Annotated[str, typer.Option("--note", help="A word about it, kept with it.")] = "",
+    save: Annotated[
+        bool, typer.Option("--save/--no-save", help="Keep the run in the history.")
+    ] = True,
+    when_idle: Annotated[
+        bool,
+        typer.Option("--when-idle", help="Skip when somebody is using the daemon; give way."),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the run as JSON.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Speak a workload again and again and say how fast it was, and on what.
+
+    An extended run (20 passes) unless --quick. Through the running daemon's HTTP unless
+    --in-process. A run with unlocked clocks or under throttling is marked and never becomes a
+    baseline.
+    """
+    if quick and passes is not None:
+        raise UsageError("--quick and --runs contradict each other.", "Give one of them.")
+    if weights not in ("box", "random"):
+        raise UsageError(f"--weights {weights!r} is neither box nor random.", "Give one of these.")
+    count = QUICK_PASSES if quick else passes or box.settings.measure.runs
+    plan = Plan(count, warm_up, gives_way=when_idle)
+    work = choose(workload or box.settings.measure.workload, texts or (), voice, nfe)
+    local = in_process or engine is not None or weights == "random"
+    if save:
+        measuring.require_writable(box)
+    if when_idle and not local:
+        why = why_not_idle(box.settings, box.settings.measure.idle_seconds)
+        if why:
+            return _skipped(why, as_json=as_json)
+    with _door(box, local, engine, weights, work) as door, _keeping(box, save) as history:
+        try:
+            done = measuring.take(box, door, work, plan, history, note=note)
+        except Disturbed as gone:
+            return _skipped(gone.message, as_json=as_json)
+    if output is not None:
+        output.write_text(f"{bench_view.document(done)}\n", encoding="utf-8")
+    if as_json:
+        render.envelope("bench run", done.to_json())
+    else:
+        bench_view.run(done)
+        if save:
+            render.note(f"Kept as {done.id}; `ishowtts-ops bench compare` compares it.", "dim")
+    return 0
+
+
+@contextlib.contextmanager
+def _door(
+    box: Box, local: bool, engine: str | None, weights: str, work: Workload
+) -> Iterator[Door]:
+    if local:
+        yield open_engine(box, engine, weights, work, lambda _: None)
+        return
+    with measuring.daemon_door(box) as door:
+        yield door
+
+
+@contextlib.contextmanager
+def _keeping(box: Box, save: bool) -> Iterator[History | None]:
+    if not save:
+        yield None
+        return
+    with measuring.history_of(box, write=True) as history:
+        yield history
+
+
+def _skipped(why: str, *, as_json: bool) -> int:
+    if as_json:
+        render.envelope("bench run", {"skipped": why})
+    else:
+        render.say(f"Skipped, because this is no idle moment: {why}")
+    return 0
+
+
+@app.command("compare")
+@takes_box
+def compare(
+    box: Box,
+    first: Annotated[str, typer.Argument(help="A run's id, `last~1`, `baseline`, or a file.")],
+    second: Annotated[str, typer.Argument(help="The other one, such as `last`.")],
+    as_json: Json = False,
+) -> int:
+    """Say whether the second run is faster or slower than the first, or that there is no telling.
+
+    Runs of different workloads are refused. Exit 0 whatever the answer; `regress` has a verdict.
+    """
+    with measuring.history_of(box, write=False) as history:
+        found = compare_runs(*(bench_view.load(name, history) for name in (first, second)))
+    if as_json:
+        render.envelope("bench compare", bench_view.comparison_data(found))
+    else:
+        bench_view.comparison(found)
+    return 0
+
+
+@app.command("history")
+@takes_box
+def history(
+    box: Box,
+    workload: WorkloadName = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The newest so many.")] = 20,
+    export: Annotated[
+        Path | None, typer.Option("--export", help="Write all as JSON lines; - is stdout.")
+    ] = None,
+    bring_in: Annotated[
+        Path | None, typer.Option("--import", help="Merge a file of JSON lines.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """List the runs that were kept, oldest first; a baseline is starred."""
+    if export is not None and bring_in is not None:
+        raise UsageError("--export and --import contradict each other.", "Give one of them.")
+    with measuring.history_of(box, write=bring_in is not None) as kept:
+        if export is not None:
+            return _export(kept, export)
+        if bring_in is not None:
+            merged = kept.bring_in(_lines(bring_in))
+            if as_json:
+                render.envelope("bench history", merged)
+            else:
+                render.say(
+                    f"Imported {merged.runs} runs and {merged.baselines} baselines;"
+                    f" {merged.known} were known."
+                )
+            return 0
+        runs, baselines = kept.runs(workload=workload, limit=limit), kept.baselines()
+    if as_json:
+        data = {"runs": [r.to_json() for r in runs], "baselines": baselines}
+        render.envelope("bench history", data)
+    elif not runs:
+        render.say("No run was kept yet. `ishowtts-ops bench run` takes one.")
+    else:
+        bench_view.table(runs, {item.run_id for item in baselines})
+    return 0
+
+
+def _export(kept: History, target: Path) -> int:
+    lines = "".join(f"{line}\n" for line in kept.export())
+    if str(target) == "-":
+        render.raw(lines)
+    else:
+        target.write_text(lines, encoding="utf-8")
+        render.note(f"{target}: {lines.count(chr(10))} lines")
+    return 0
+
+
+def _lines(source: Path) -> list[str]:
+    try:
+        text = sys.stdin.read() if str(source) == "-" else source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OpsError(f"{source} cannot be read: {error}.") from None
+    return text.splitlines()
+
+
+@app.command("plot")
+@takes_box
+def plot(
+    box: Box,
+    workload: WorkloadName = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Draw a PNG file.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a report in one file.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The newest so many.")] = 200,
+) -> int:
+    """Show RTF over time, with changes of mode, patch, software and baseline marked.
+
+    In the terminal unless --png or --html.
+    """
+    with measuring.history_of(box, write=False) as kept:
+        runs = kept.runs(workload=workload, limit=limit)
+        baselines = kept.baselines()
+        baseline = kept.baseline(runs[-1].place) if runs else None
+    lines = timelines(runs, baselines)
+    if html is not None:
+        page = report.render("Speech speed of this box", lines, runs, baseline, utc_now())
+        html.write_text(page, encoding="utf-8")
+        render.note(f"{html}: {len(runs)} runs")
+    if not runs:
+        if html is None:
+            raise OpsError("There is nothing to plot yet.", "`ishowtts-ops bench run` takes a run.")
+        return 0
+    if png is not None:
+        plots.png(lines, png)
+        render.note(f"{png}: {len(runs)} runs")
+    if png is None and html is None:
+        for line in lines:
+            render.raw(plots.terminal(line, render.out.width) + "\n\n")
+    return 0

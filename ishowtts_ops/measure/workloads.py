@@ -1,0 +1,152 @@
+"""What a benchmark says: fixed texts, so that two runs have done the same work.
+
+The named workloads are those of the project's measurements. A text is sized in bytes: F5-TTS makes
+speech in proportion to them, about 15 a second for a voice whose transcript fits its clip, so "8 s"
+means 120 bytes. What comes out is measured, never assumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ishowtts_ops.errors import UsageError
+
+BYTES_PER_SECOND = 15
+FRAMES_PER_SECOND = 93.75
+SEED = 20250930
+"""Of the noise: the same seed gives the same speech, so every pass does the same work."""
+
+_PASSAGE = (
+    "Welcome back to the stream, everyone, and thank you for waiting while we set things up. "
+    "Tonight we are going to look at the map that so many of you asked about, and then we will "
+    "play two rounds with whoever is in the chat. If you have a question, write it down and it "
+    "will be read aloud, one after another, in the order in which they came. Somebody wants to "
+    "know how long this took to build: about three weeks, most of them spent on small details "
+    "that nobody will ever notice. Please be kind to each other, keep the jokes friendly, and "
+    "remember to drink some water while you are here. "
+)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One request: a text and who speaks it.
+
+    Attributes:
+        voice: an id; None is the box's default voice.
+        voice_index: with no id, which of the box's voices by number, counted round.
+    """
+
+    text: str
+    voice: str | None = None
+    voice_index: int = 0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A list of utterances; one *pass* speaks each of them once.
+
+    Attributes:
+        reference_s: length of the reference clip it is meant for, where an engine is fed one made
+            for the purpose; the daemon's door uses the box's own voices.
+        seed, nfe: sent with every request; nfe None is the engine's own setting.
+    """
+
+    name: str
+    title: str
+    utterances: tuple[Utterance, ...]
+    reference_s: float = 6.0
+    seed: int = SEED
+    nfe: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Tells workloads apart by content; runs are only compared under the same key."""
+        body = [self.seed, self.nfe, self.reference_s]
+        rows = [[u.text, u.voice, u.voice_index] for u in self.utterances]
+        return hashlib.sha256(json.dumps([body, rows]).encode()).hexdigest()[:16]
+
+
+def passage(size: int, start: int = 0) -> str:
+    """Text of exactly `size` bytes of plain English, cut at a word and ended with a full stop.
+
+    Args:
+        start: where in the passage to begin, in words: different texts of one size.
+    """
+    words = _PASSAGE.split()
+    if size < 2:
+        raise ValueError(f"a text of {size} bytes cannot end with a full stop")
+    chosen: list[str] = []
+    length = 0
+    at = start
+    while length + 1 + len(word := words[at % len(words)]) <= size - 1:
+        chosen.append(word)
+        length += len(word) + (1 if len(chosen) > 1 else 0)
+        at += 1
+    text = " ".join(chosen).rstrip(",.:;")
+    # Filled up with a last word, so that the size is exact and with it the work.
+    gap = size - 1 - len(text)
+    text += (" " + "so" * gap)[:gap] if gap > 1 else "s" * gap
+    return text + "."
+
+
+def _single(name: str, title: str, seconds: float, reference_s: float) -> Workload:
+    text = passage(round(seconds * BYTES_PER_SECOND))
+    return Workload(name, title, (Utterance(text),), reference_s)
+
+
+def _mixed() -> Workload:
+    """200 requests over three voices; with a 3 s to 6 s reference N lies in 400 to 2048 frames."""
+    rows = []
+    for number in range(200):
+        # A full-period walk over 1.3 s to 15.8 s: every length once, in no order, and no RNG whose
+        # stream a release of numpy could change.
+        step = (number * 73 + 11) % 200
+        seconds = 1.3 + 14.5 * step / 199
+        size = round(seconds * BYTES_PER_SECOND)
+        rows.append(Utterance(passage(size, start=number * 7), voice_index=number % 3))
+    return Workload("mixed", "200 requests of 1.3 to 16 s, three voices", tuple(rows))
+
+
+def named() -> dict[str, Workload]:
+    """The workloads that have names, by name."""
+    every = (
+        _single("S", "about 2 s of speech", 2, 3.0),
+        _single("M", "about 8 s of speech", 8, 6.0),
+        _single("L", "about 16 s of speech", 16, 6.0),
+        _single("R3", "about 8 s of speech after a short reference", 8, 3.0),
+        _single("X", "about 30 s of speech, in chunks", 30, 6.0),
+        _mixed(),
+    )
+    return {workload.name: workload for workload in every}
+
+
+def choose(
+    name: str, texts: Sequence[str] = (), voice: str | None = None, nfe: int | None = None
+) -> Workload:
+    """A named workload, or one of the user's own texts; `voice` speaks all of it.
+
+    Raises:
+        UsageError: no such workload, or a text is empty.
+    """
+    if texts:
+        if any(not text.strip() for text in texts):
+            raise UsageError("A text to measure is empty.", "Give --text some words.")
+        rows = tuple(Utterance(text, voice) for text in texts)
+        count = "your own text" if len(rows) == 1 else f"{len(rows)} texts of your own"
+        return Workload("own", count, rows, nfe=nfe)
+    known = {key.lower(): workload for key, workload in named().items()}
+    chosen = known.get(name.lower())
+    if chosen is None:
+        raise UsageError(
+            f"There is no workload {name!r}.", f"Workloads: {', '.join(named())}; or give --text."
+        )
+    if voice is None and nfe is None:
+        return chosen
+    rows = tuple(
+        Utterance(u.text, voice or u.voice, 0 if voice else u.voice_index)
+        for u in chosen.utterances
+    )
+    return Workload(chosen.name, chosen.title, rows, chosen.reference_s, chosen.seed, nfe)

@@ -1,0 +1,200 @@
+"""Attention for Hopper (compute capability 9.0), on warpgroup matrix instructions.
+
+The same contract as `attend` in `cuda_source`, twice its speed on that chip. Compiled for sm_90a;
+on every other GPU the portable kernel runs. Compile-time constant: `HEADS`.
+"""
+
+_ACCUMULATORS = ", ".join(f"%{index}" for index in range(32))
+_OPERANDS = ", ".join(f'"+f"(d[{index}])' for index in range(32))
+
+SOURCE = (
+    r"""
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef unsigned long long u64;
+
+#define KEYS 64
+#define QUERIES 128
+#define TOKEN (3 * HEADS * 64)
+#define TILE_BYTES (KEYS * 128)
+#define STAGE_BYTES (2 * TILE_BYTES)
+#define NEGATIVE __int_as_float(0xff800000)
+
+__device__ __forceinline__ u32 pack(float a, float b) {
+  u32 v;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
+  return v;
+}
+__device__ __forceinline__ float exp2_approx(float v) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+}
+// Rows of 128 bytes, 16-byte chunks exclusive-or row: the hardware's 128-byte swizzle.
+__device__ __forceinline__ u32 swizzled(int row, int chunk) {
+  return row * 128 + ((chunk ^ (row & 7)) << 4);
+}
+__device__ __forceinline__ void copy16_or_zero(u32 to, const void *from, bool real) {
+  const int bytes = real ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(from), "r"(bytes));
+}
+__device__ __forceinline__ void ldmatrix4(u32 *r, u32 at) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at));
+}
+// Shared-memory matrix descriptor: 128-byte swizzle, groups of eight rows 1024 bytes apart.
+__device__ __forceinline__ u64 descriptor(u32 at) {
+  return (u64)((at & 0x3ffff) >> 4) | ((u64)64 << 16) | ((u64)64 << 32) | ((u64)1 << 62);
+}
+__device__ __forceinline__ void wg_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wg_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void wg_wait(float *d) {
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+  // The results exist from here on: keeps the compiler from reading them earlier.
+  #pragma unroll
+  for (int i = 0; i < 32; i++) asm volatile("" : "+f"(d[i]) :: "memory");
+}
+// d (64 x 64 over the warpgroup) = a (64 x 16, registers) * b (16 x 64, shared) [+ d].
+template <int TRANSPOSED>
+__device__ __forceinline__ void wg_mma(float *d, const u32 *a, u64 b, int accumulate) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"""
+    + _ACCUMULATORS
+    + r"""}, "
+      "{%32, %33, %34, %35}, %36, p, 1, 1, %38;\n}"
+      : """
+    + _OPERANDS
+    + r"""
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED));
+}
+
+__device__ __forceinline__ void load_keys(u32 to, const u16 *keys, int first, int length) {
+  #pragma unroll
+  for (int i = 0; i < 2; i++) {
+    const int piece = threadIdx.x + 256 * i, r = piece >> 3, chunk = piece & 7;
+    const bool real = first + r < length;
+    const u16 *from = keys + (size_t)(real ? first + r : 0) * TOKEN + chunk * 8;
+    copy16_or_zero(to + swizzled(r, chunk), from, real);
+    copy16_or_zero(to + TILE_BYTES + swizzled(r, chunk), from + HEADS * 64, real);
+  }
+}
+
+// One block: 128 queries of one head of one row; two warpgroups of 64 queries share the keys.
+extern "C" __global__ void __launch_bounds__(256, 2)
+attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
+  __shared__ __align__(1024) unsigned char ring[3 * STAGE_BYTES];
+  const int head = blockIdx.y, row = blockIdx.z, first = blockIdx.x * QUERIES;
+  const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  const int length = lengths[row];
+  const float factor = 0.125f * 1.44269504088896f;
+  const u16 *queries = qkv + (size_t)row * frames * TOKEN + head * 64;
+  const u16 *keys = queries + HEADS * 64;
+  const int tiles = (length + KEYS - 1) / KEYS;
+  const u32 base = (u32)__cvta_generic_to_shared(ring);
+
+  #pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const int piece = threadIdx.x + 256 * i, r = piece >> 3, chunk = piece & 7;
+    const bool real = first + r < frames;
+    copy16_or_zero(base + 2 * STAGE_BYTES + swizzled(r, chunk),
+                   queries + (size_t)(real ? first + r : 0) * TOKEN + chunk * 8, real);
+  }
+  asm volatile("cp.async.commit_group;");
+  load_keys(base, keys, 0, length);
+  asm volatile("cp.async.commit_group;");
+  if (tiles > 1) load_keys(base + STAGE_BYTES, keys, KEYS, length);
+  asm volatile("cp.async.commit_group;");
+  asm volatile("cp.async.wait_group 2;");
+  __syncthreads();
+  u32 q[4][4];
+  #pragma unroll
+  for (int k = 0; k < 4; k++)
+    ldmatrix4(q[k], base + 2 * STAGE_BYTES + swizzled(warp * 16 + (lane & 15), 2 * k + (lane >> 4)));
+
+  float o[32], sums[2] = {0.f, 0.f}, top[2] = {NEGATIVE, NEGATIVE};
+  #pragma unroll
+  for (int i = 0; i < 32; i++) o[i] = 0.f;
+
+  for (int tile = 0; tile < tiles; tile++) {
+    asm volatile("cp.async.wait_group 1;");
+    // Written by ordinary copies, read by the matrix unit: this orders the two.
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    if (tile + 2 < tiles)
+      load_keys(base + ((tile + 2) % 3) * STAGE_BYTES, keys, (tile + 2) * KEYS, length);
+    asm volatile("cp.async.commit_group;");
+    const u32 kbase = base + (tile % 3) * STAGE_BYTES, vbase = kbase + TILE_BYTES;
+
+    float s[32];
+    #pragma unroll
+    for (int i = 0; i < 32; i++) s[i] = 0.f;
+    wg_begin();
+    #pragma unroll
+    for (int k = 0; k < 4; k++) wg_mma<0>(s, q[k], descriptor(kbase + 32 * k), k > 0);
+    wg_commit();
+    wg_wait(s);
+
+    const int left = length - tile * KEYS;
+    if (left < KEYS) {
+      #pragma unroll
+      for (int j = 0; j < 8; j++)
+        #pragma unroll
+        for (int k = 0; k < 4; k++)
+          if (8 * j + 2 * (lane & 3) + (k & 1) >= left) s[4 * j + k] = NEGATIVE;
+    }
+    float peak[2], offset[2];
+    #pragma unroll
+    for (int h = 0; h < 2; h++) {
+      float p = fmaxf(s[2 * h], s[2 * h + 1]);
+      #pragma unroll
+      for (int j = 1; j < 8; j++) p = fmaxf(p, fmaxf(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]));
+      p = fmaxf(p, __shfl_xor_sync(0xffffffffu, p, 1));
+      p = fmaxf(p, __shfl_xor_sync(0xffffffffu, p, 2));
+      peak[h] = fmaxf(top[h], p);
+    }
+    if (__any_sync(0xffffffffu, peak[0] > top[0] || peak[1] > top[1])) {
+      #pragma unroll
+      for (int h = 0; h < 2; h++) {
+        const float shrink = exp2_approx((top[h] - peak[h]) * factor);
+        #pragma unroll
+        for (int j = 0; j < 8; j++) { o[4 * j + 2 * h] *= shrink; o[4 * j + 2 * h + 1] *= shrink; }
+        sums[h] *= shrink;
+        top[h] = peak[h];
+      }
+    }
+    offset[0] = top[0] * factor; offset[1] = top[1] * factor;
+    u32 p[4][4];
+    #pragma unroll
+    for (int j = 0; j < 8; j++)
+      #pragma unroll
+      for (int h = 0; h < 2; h++) {
+        const float a = exp2_approx(s[4 * j + 2 * h] * factor - offset[h]);
+        const float b = exp2_approx(s[4 * j + 2 * h + 1] * factor - offset[h]);
+        sums[h] += a + b;
+        p[j >> 1][h + 2 * (j & 1)] = pack(a, b);
+      }
+    wg_begin();
+    #pragma unroll
+    for (int k = 0; k < 4; k++) wg_mma<1>(o, p[k], descriptor(vbase + 2048 * k), 1);
+    wg_commit();
+    wg_wait(o);
+  }
+  #pragma unroll
+  for (int h = 0; h < 2; h++) {
+    float total = sums[h];
+    total += __shfl_xor_sync(0xffffffffu, total, 1);
+    total += __shfl_xor_sync(0xffffffffu, total, 2);
+    const int frame = first + warp * 16 + 8 * h + (lane >> 2);
+    if (frame >= frames) continue;
+    const float inverse = 1.f / total;
+    u16 *to = out + (((size_t)row * frames + frame) * HEADS + head) * 64 + 2 * (lane & 3);
+    #pragma unroll
+    for (int j = 0; j < 8; j++)
+      *(u32 *)(to + 8 * j) = pack(o[4 * j + 2 * h] * inverse, o[4 * j + 2 * h + 1] * inverse);
+  }
+}
+"""
+)

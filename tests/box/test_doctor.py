@@ -1,0 +1,138 @@
+"""Something breaks on a live box; doctor names it, `--fix` mends it, and then doctor is content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.box.conftest import BOARD
+from tests.support import tree
+from tests.support.container import Box, new_box
+from tests.support.installed import (
+    CLOCKS,
+    DAEMON,
+    GPU,
+    GUARD_TIMER,
+    Daemon,
+    configure,
+    envelope,
+    install,
+    mode_name,
+    unlocked,
+)
+
+UNIT_FILE = f"/etc/systemd/system/{DAEMON}"
+MANIFEST = "/var/lib/ishowtts-ops/engine.json"
+
+
+@pytest.fixture(scope="module")
+def installed(base: Path) -> Iterator[tuple[Box, Daemon]]:
+    with new_box(BOARD) as box:
+        box.boot()
+        # The guard would mend the lock before doctor could see it.
+        daemon = configure(box, power={"guard_seconds": 3600})
+        install(box)
+        yield box, daemon
+
+
+def _bad(box: Box) -> set[str]:
+    """Ids of the checks that complain."""
+    report: dict[str, Any] = envelope(box.ops("doctor", "--json", check=False).stdout)["data"]
+    return {
+        finding["check"]
+        for finding in report["findings"]
+        if finding["severity"] in ("warn", "error")
+    }
+
+
+def test_a_box_just_installed_is_well(installed: tuple[Box, Daemon]) -> None:
+    box, _ = installed
+    done = box.ops("doctor")
+    assert done.stderr == ""
+    assert _bad(box) == set()
+
+
+def test_looking_changes_nothing(installed: tuple[Box, Daemon]) -> None:
+    box, _ = installed
+    before = box.tree_snapshot()
+    box.ops("doctor")
+    box.ops("doctor", "--verbose")
+    box.ops("status")
+    assert tree.differences(before, box.tree_snapshot()) == []
+
+
+def test_an_ordinary_user_may_look(installed: tuple[Box, Daemon]) -> None:
+    """What only root can read is said to be unknown, not guessed at."""
+    box, _ = installed
+    done = box.ops("doctor", check=False, user="nobody")
+    assert done.returncode in (0, 3), done.stdout
+    assert "Traceback" not in done.stderr
+    assert "clock" in done.stdout
+    refused = box.ops("doctor", "--fix", "--yes", check=False, user="nobody")
+    assert "Traceback" not in refused.stderr
+
+
+BREAKAGES = {
+    "lock": ("clocks-gpu", f"echo 306000000 > {GPU}/min_freq"),
+    "mode": ("power-mode", "nvpmodel -m 3"),
+    "unit edited": ("units-drift", f"sed -i s/^WatchdogSec=.*/WatchdogSec=0/ {UNIT_FILE}"),
+    "unit gone": ("units-installed", f"rm /etc/systemd/system/{CLOCKS}; systemctl daemon-reload"),
+    "unit disabled": ("units-enabled", f"systemctl disable -q {DAEMON}"),
+    "guard off": ("units-guard", f"systemctl stop {GUARD_TIMER}"),
+    "daemon stopped": ("daemon-running", f"systemctl stop {DAEMON}"),
+    "daemon masked by failures": (
+        "daemon-running",
+        f"systemctl kill -s STOP {DAEMON}; systemctl kill -s KILL {DAEMON}; "
+        f"systemctl stop {DAEMON}",
+    ),
+    "manifest gone": ("config-manifest", f"rm {MANIFEST}"),
+    "manifest damaged": ("config-manifest", f"echo '{{' > {MANIFEST}"),
+}
+
+
+@pytest.mark.parametrize("what", BREAKAGES)
+def test_broken_found_and_mended(installed: tuple[Box, Daemon], what: str) -> None:
+    box, daemon = installed
+    check, command = BREAKAGES[what]
+    box.exec("sh", "-c", command)
+    assert check in _bad(box)
+    done = box.ops("doctor", "--fix", "--yes", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert _bad(box) == set()
+    assert unlocked(box) == []
+    assert mode_name(box) == "MAXN"
+    assert daemon.ready()
+    assert box.systemctl("is-enabled", DAEMON).stdout.strip() == "enabled"
+
+
+def test_all_at_once(installed: tuple[Box, Daemon]) -> None:
+    box, daemon = installed
+    box.exec(
+        "sh",
+        "-c",
+        f"systemctl disable --now {DAEMON} {GUARD_TIMER} {CLOCKS}; rm {UNIT_FILE} {MANIFEST};"
+        " nvpmodel -m 0",
+    )
+    assert {"clocks-gpu", "units-installed", "config-manifest"} <= _bad(box)
+    done = box.ops("doctor", "--fix", "--yes", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert _bad(box) == set()
+    assert daemon.say("Everything is back.").status_code == 200
+
+
+def test_what_it_cannot_mend_it_says(installed: tuple[Box, Daemon]) -> None:
+    """A rival that sets clocks too: doctor names it, and does not pretend that --fix helped."""
+    box, _ = installed
+    box.write(
+        "/etc/systemd/system/tuned.service",
+        "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
+    )
+    box.systemctl("enable", "--now", "tuned.service")
+    assert "rivals-active" in _bad(box)
+    box.ops("doctor", "--fix", "--yes", check=False)
+    assert "rivals-active" in _bad(box)
+    box.systemctl("disable", "--now", "tuned.service")
+    assert "rivals-active" not in _bad(box)

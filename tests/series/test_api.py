@@ -1,0 +1,172 @@
+"""`f5_tts.api.F5TTS.infer`, with the hooks: upstream's signature and upstream's results, and fast."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import f5_small as small
+import numpy as np
+import pytest
+import torch
+
+for needed in ("hydra", "omegaconf", "cached_path", "pydub", "vocos", "x_transformers", "librosa", "soundfile"):
+    pytest.importorskip(needed, reason=f"upstream's api imports {needed}")
+
+SHORT = "Hello out there, 你好 everybody."
+LONG = "This is one sentence of some length, spoken slowly. " * 8
+
+
+@pytest.fixture(scope="module")
+def api(patched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real F5TTS of the small network, loaded from files as iShowTTS does, and a clip."""
+    import soundfile
+    import yaml
+    from f5_tts.fast import arch, vocoder, weights
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("api")
+    config = yaml.safe_load((patched / "f5_tts/configs/F5TTS_v1_Base.yaml").read_text())
+    config["model"]["arch"] = {**small.ARCH, "text_mask_padding": True}
+    tiny = patched / "f5_tts/configs/Tiny.yaml"
+    tiny.write_text(yaml.safe_dump(config))
+    state = weights.random_state(arch.from_mapping(small.ARCH), 2545, 1)
+    # Upstream's checkpoints carry this buffer too.
+    state["rotary_embed.inv_freq"] = 10000.0 ** -(torch.arange(0, 64, 2) / 64)
+    ema = {f"ema_model.transformer.{name}": tensor for name, tensor in state.items()}
+    ema |= {"initted": torch.ones(1), "step": torch.ones(1)}
+    save_file(ema, str(folder / "tiny.safetensors"))
+    save_vocos(folder / "vocos", vocoder.random_state(1, dim=64, hidden=128, layers=2))
+    soundfile.write(folder / "clip.wav", 8 * small.clip(0), 24000)
+    from f5_tts.api import F5TTS
+
+    made = F5TTS(
+        model="Tiny",
+        ckpt_file=str(folder / "tiny.safetensors"),
+        vocoder_local_path=str(folder / "vocos"),
+        device="cpu",
+    )
+    yield made, folder / "clip.wav"
+    tiny.unlink()
+
+
+def save_vocos(folder: Path, raw: dict[str, torch.Tensor]) -> None:
+    """A folder as `vocos-mel-24khz` has it, with small sizes."""
+    from vocos.pretrained import Vocos
+
+    folder.mkdir()
+    (folder / "config.yaml").write_text(
+        "feature_extractor: {class_path: vocos.feature_extractors.MelSpectrogramFeatures, init_args: {}}\n"
+        "backbone: {class_path: vocos.models.VocosBackbone, init_args: "
+        "{input_channels: 100, dim: 64, intermediate_dim: 128, num_layers: 2}}\n"
+        "head: {class_path: vocos.heads.ISTFTHead, init_args: "
+        "{dim: 64, n_fft: 1024, hop_length: 256, padding: center}}\n"
+    )
+    module = Vocos.from_hparams(str(folder / "config.yaml"))
+    module.load_state_dict(raw, strict=False)
+    torch.save(module.state_dict(), folder / "pytorch_model.bin")
+
+
+def infer(api: Any, text: str, **settings: Any) -> tuple[Any, int, Any]:
+    made, clip = api
+    result: tuple[Any, int, Any] = made.infer(
+        ref_file=str(clip), ref_text=small.TRANSCRIPT, gen_text=text, show_info=lambda *_: None,
+        **{"seed": 11, "nfe_step": 7, "progress": None, **settings},
+    )  # fmt: skip
+    return result
+
+
+@pytest.mark.parametrize("settings", [{}, {"cfg_strength": 0.0}, {"fix_duration": 5.0}, {"speed": 1.3}])
+def test_infer_gives_what_upstream_gives(api: Any, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
+    wave, rate, spectrogram = infer(api, SHORT, **settings)
+    monkeypatch.setenv("F5_FAST_BRIDGE", "0")
+    want, want_rate, want_spectrogram = infer(api, SHORT, **settings)
+    assert rate == want_rate == 24000
+    assert wave.shape == want.shape and wave.dtype == want.dtype
+    assert spectrogram.shape == want_spectrogram.shape
+    assert np.abs(spectrogram - want_spectrogram).max() < 1e-3
+    assert np.abs(wave - want).max() < 1e-3 * np.abs(want).max()
+
+
+def test_the_fast_path_was_taken_and_can_be_turned_off(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = api[0].ema_model
+    infer(api, SHORT)
+    engine = model.__dict__["_f5_fast_bridge"].engine
+    before = engine.steps_run
+    infer(api, SHORT)
+    assert engine.steps_run == before + 7
+    monkeypatch.setenv("F5_FAST_BRIDGE", "0")
+    infer(api, SHORT)
+    assert engine.steps_run == before + 7
+
+
+def test_new_weights_in_the_same_model_are_noticed(api: Any) -> None:
+    model = api[0].ema_model
+    first, _, _ = infer(api, SHORT)
+    saved = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in model.transformer.parameters():
+            parameter.mul_(1.1)
+    second, _, _ = infer(api, SHORT)
+    model.load_state_dict(saved)
+    third, _, _ = infer(api, SHORT)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, third)
+
+
+def test_long_text_is_chunked_and_files_are_written(api: Any, tmp_path: Path) -> None:
+    import soundfile
+
+    wave, _, spectrogram = infer(
+        api, LONG, nfe_step=5, file_wave=str(tmp_path / "a.wav"), remove_silence=True
+    )
+    assert spectrogram.shape[0] == 100
+    assert wave.size > 10 * 24000
+    assert soundfile.info(str(tmp_path / "a.wav")).samplerate == 24000
+
+
+def test_unpunctuated_chinese_is_cut_to_the_cap(patched: Path) -> None:
+    from f5_tts.infer.utils_infer import chunk_text
+
+    endless = "今天天气很好我们一起去公园散步" * 27
+    assert max(len(chunk.encode()) for chunk in chunk_text(endless, max_chars=135)) <= 135
+    assert chunk_text("One. Two. Three.", max_chars=135) == ["One. Two. Three."]
+
+
+def test_a_cleaned_up_reference_is_made_again(api: Any) -> None:
+    from f5_tts.infer import utils_infer
+
+    infer(api, SHORT)
+    for path in utils_infer._ref_audio_cache.values():
+        shutil.move(path, path + ".gone")
+    wave, _, _ = infer(api, SHORT)
+    assert wave.size
+
+
+def test_streaming_pieces(api: Any) -> None:
+    from f5_tts.infer.utils_infer import infer_batch_process
+
+    made, _ = api
+    audio = torch.from_numpy(small.clip(0)).unsqueeze(0)
+    pieces = list(
+        infer_batch_process(
+            (audio, 24000), small.TRANSCRIPT + " ", ["Hello out there."], made.ema_model, made.vocoder,
+            progress=None, nfe_step=5, device="cpu", streaming=True, chunk_size=2048,
+        )
+    )  # fmt: skip
+    assert all(rate == 24000 for _, rate in pieces)
+    assert [len(piece) for piece, _ in pieces[:-1]] == [2048] * (len(pieces) - 1)
+
+
+def test_another_solver_runs_as_before(api: Any) -> None:
+    from f5_tts.fast.bridge import fast_path
+
+    model, vocos = api[0].ema_model, api[0].vocoder
+    assert fast_path(model, vocos, "vocos") is not None
+    assert fast_path(model, vocos, "bigvgan") is None
+    model.odeint_kwargs = {"method": "midpoint"}
+    assert fast_path(model, vocos, "vocos") is None
+    assert infer(api, SHORT)[0].size
+    model.odeint_kwargs = {"method": "euler"}
