@@ -34,13 +34,13 @@ from ishowtts_ops.errors import (
     ToolMissing,
     UsageError,
 )
+from ishowtts_ops.paths import resolve
 from ishowtts_ops.process import BOX_PATH, clean_env, pipe, start
 from ishowtts_ops.process import Result as Result
 
 SIM_MARKER = "/etc/ishowtts-sim.json"
 """Present on a simulated box only; see `ishowtts_ops.sim`."""
 
-MAX_LINKS = 40
 DEFAULT_TIMEOUT_S = 20.0
 
 
@@ -116,30 +116,7 @@ class Host:
         Raises:
             OpsError: the path is relative, or loops.
         """
-        if not box_path.startswith("/"):
-            raise OpsError(f"{box_path!r} is not an absolute path of the box.")
-        if self.root == Path("/") and follow_last:
-            return Path(box_path)
-        todo = [part for part in PurePosixPath(box_path).parts[1:] if part != "."]
-        done: list[str] = []
-        links = 0
-        while todo:
-            part = todo.pop(0)
-            if part == "..":
-                done = done[:-1]
-                continue
-            here = self.root.joinpath(*done, part)
-            if (todo or follow_last) and here.is_symlink():
-                links += 1
-                if links > MAX_LINKS:
-                    raise OpsError(f"{box_path} is a loop of symbolic links.")
-                target = PurePosixPath(os.readlink(here))
-                if target.is_absolute():
-                    done = []
-                todo = [p for p in target.parts if p not in ("/", ".")] + todo
-                continue
-            done.append(part)
-        return self.root.joinpath(*done)
+        return resolve(self.root, box_path, follow_last=follow_last)
 
     def box_path(self, real: Path) -> str:
         """The inverse of `path` for a path below the root."""
