@@ -11,12 +11,14 @@ import typer
 from ishowtts_ops import __version__
 from ishowtts_ops.cli import (
     bench_cmd,
+    calendar_cmd,
     config_cmd,
     demo,
     doctor_cmd,
     install_cmd,
     patch_cmd,
     power_cmd,
+    regress_cmd,
     render,
     serve_cmd,
     speech,
@@ -48,6 +50,9 @@ app.command("serve")(serve_cmd.serve)
 app.command("say")(speech.say)
 app.add_typer(speech.voices, name="voices")
 app.add_typer(bench_cmd.app, name="bench")
+app.command("regress")(regress_cmd.regress)
+app.command("validate")(calendar_cmd.validate)
+app.command("notify", hidden=True)(calendar_cmd.notify)
 app.add_typer(config_cmd.app, name="config")
 app.command("demo")(demo.demo)
 

@@ -19,7 +19,7 @@ from ishowtts_ops.measure.bench import QUICK_PASSES, WARM_UP, Disturbed, Plan
 from ishowtts_ops.measure.compare import compare as compare_runs
 from ishowtts_ops.measure.doors import Door
 from ishowtts_ops.measure.history import History, utc_now
-from ishowtts_ops.measure.quiet import why_not_idle
+from ishowtts_ops.measure.quiet import wait_for_idle
 from ishowtts_ops.measure.timeline import timelines
 from ishowtts_ops.measure.workloads import Workload, choose
 
@@ -62,10 +62,8 @@ def run(
     save: Annotated[
         bool, typer.Option("--save/--no-save", help="Keep the run in the history.")
     ] = True,
-    when_idle: Annotated[
-        bool,
-        typer.Option("--when-idle", help="Skip when somebody is using the daemon; give way."),
-    ] = False,
+    when_idle: measuring.WhenIdle = False,
+    patience: measuring.Patience = 0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the run as JSON.")
     ] = None,
@@ -88,7 +86,7 @@ def run(
     if save:
         measuring.require_writable(box)
     if when_idle and not local:
-        why = why_not_idle(box.settings, box.settings.measure.idle_seconds)
+        why = wait_for_idle(box.settings, box.settings.measure.idle_seconds, patience * 60)
         if why:
             return _skipped(why, as_json=as_json)
     with _door(box, local, engine, weights, work) as door, _keeping(box, save) as history:

@@ -14,7 +14,7 @@ from ishowtts_ops.errors import OpsError
 from ishowtts_ops.measure.compare import Comparison
 from ishowtts_ops.measure.fingerprint import hottest
 from ishowtts_ops.measure.history import History
-from ishowtts_ops.measure.run import METRICS, Run, from_json
+from ishowtts_ops.measure.run import METRICS, Run, from_json, ratio_text
 from ishowtts_ops.measure.stats import Summary
 
 SPREAD_WANTED = 0.10
@@ -62,7 +62,7 @@ def table(runs: Sequence[Run], baselines: Collection[str]) -> None:
         rtf = item.summary("rtf")
         star = "*" if item.id in baselines else "!" if item.marks else ""
         kind = f"{item.workload} {item.engine} {rtf.count}x"
-        figures = f"{rtf.median:.4f} ±{rtf.spread * 100:.1f} %"
+        figures = f"{ratio_text(rtf.median)} ±{rtf.spread * 100:.1f} %"
         rows.append((star, item.id, kind, figures, item.note or "; ".join(item.marks)))
     render.table(("", "run", "work", "RTF", "* baseline, ! marked"), rows)
 
@@ -140,7 +140,7 @@ def _figures(metric: str, found: Summary) -> tuple[str, str, str, str]:
 
 
 def _value(metric: str, value: float) -> str:
-    return f"{value:.4f}" if metric == "rtf" else _ms(value)
+    return ratio_text(value) if metric == "rtf" else _ms(value)
 
 
 def _ms(seconds: float) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated
 
 import soundfile
+import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ishowtts_ops.cli import render
@@ -32,6 +34,13 @@ from ishowtts_ops.provision import patch
 from ishowtts_ops.provision.f5_source import SourceState, locate
 from ishowtts_ops.provision.patch import PatchState
 from ishowtts_ops.provision.units import DAEMON
+
+WhenIdle = Annotated[
+    bool, typer.Option("--when-idle", help="Skip when somebody is using the daemon; give way.")
+]
+Patience = Annotated[
+    float, typer.Option("--patience", min=0, help="With --when-idle: minutes to wait for that.")
+]
 
 LONGEST_REFERENCE_S = 12.0
 

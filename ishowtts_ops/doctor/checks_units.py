@@ -7,16 +7,20 @@ from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_h
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.facts.systemd import Unit, complaints
 from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.provision.f5_source import SourceState, locate
 from ishowtts_ops.provision.units import (
+    CALENDAR_UNITS,
     CLOCKS,
+    DAEMON,
     GUARD,
     GUARD_TIMER,
     UNIT_DIR,
+    WATCH_PATH,
     install_links,
     rendered,
     wanted_units,
 )
-from ishowtts_ops.steps import file_diff
+from ishowtts_ops.steps import LEDGER_PATH, file_diff
 
 _SHOWN_DIFF = 6
 
@@ -28,13 +32,14 @@ def _installed(exam: Examination) -> list[Finding]:
                 "units-installed",
                 Severity.ERROR,
                 "ishowtts-ops is not installed on this box: nothing supervises speech or clocks.",
-                tuple(
-                    Evidence(f"{UNIT_DIR}/{n}", "not there") for n in wanted_units(exam.settings)
+                (
+                    Evidence(f"{UNIT_DIR}/{DAEMON}", "not there"),
+                    Evidence(LEDGER_PATH, "not there"),
                 ),
                 by_hand("Install it.", ("sudo", "ishowtts-ops", "install"), needs_root=True),
             )
         ]
-    paths = [f"{UNIT_DIR}/{name}" for name in wanted_units(exam.settings)]
+    paths = list(rendered(exam.host, exam.settings))
     missing = [path for path in paths if not exam.host.is_file(path)]
     if not missing:
         return [Finding("units-installed", Severity.OK, f"All {len(paths)} units are installed.")]
@@ -52,7 +57,10 @@ def _installed(exam: Examination) -> list[Finding]:
 
 def _drift(exam: Examination) -> list[Finding]:
     findings = []
+    sources = locate(exam.host, exam.settings).state is SourceState.PRESENT
     for path, text in _present(exam).items():
+        if path.endswith(f"/{WATCH_PATH}") and not sources:
+            continue  # it names a file of the sources, whose loss is patch-source's to tell
         # Line by line, so that a person sees what was changed; the mode of the file is no drift.
         diff = [
             line
@@ -196,6 +204,40 @@ def _guard(exam: Examination) -> list[Finding]:
     return findings
 
 
+def _calendar(exam: Examination) -> list[Finding]:
+    """What measures the box now and then: does it wait for its time, and did it end well?"""
+    units = [unit for name in CALENDAR_UNITS if (unit := _ours(exam, name)) is not None]
+    waiting = (".timer", ".path")
+    asleep = [u for u in units if u.name.endswith(waiting) and u.active not in ("active", "failed")]
+    failed = [unit for unit in units if unit.active == "failed"]
+    findings = []
+    if asleep:
+        names = ", ".join(unit.name for unit in asleep)
+        findings.append(
+            Finding(
+                "units-calendar",
+                Severity.WARN,
+                f"Not running, so the box is not measured or watched as it should be: {names}.",
+                tuple(e for unit in asleep for e in _evidence(unit)[:1]),
+                mend("units", "Start them."),
+            )
+        )
+    findings += [
+        Finding(
+            "units-calendar",
+            Severity.WARN,
+            f"{unit.name} failed the last time it ran.",
+            _evidence(unit),
+            by_hand(
+                "Read what it found; a regression of speed is reported this way too.",
+                ("journalctl", "-u", unit.name, "-n", "40", "--no-pager"),
+            ),
+        )
+        for unit in failed
+    ]
+    return findings
+
+
 def _others(exam: Examination) -> list[Finding]:
     failed = known(known(exam.facts.systemd).failed)
     others = [name for name in failed if not name.startswith("ishowtts-")]
@@ -247,5 +289,6 @@ CHECKS = (
     Check("units-reload", "units", "systemd has read the units on disk", _reload),
     Check("units-clocks", "units", "The clock lock unit has run", _clocks, jetson=True),
     Check("units-guard", "units", "The guard timer runs", _guard, jetson=True),
+    Check("units-calendar", "units", "Measurements and watches run", _calendar),
     Check("units-others", "units", "No other unit of the box failed", _others),
 )

@@ -9,7 +9,7 @@ from ishowtts_ops.facts.gather import Facts
 from ishowtts_ops.facts.systemd import Unit
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
-from ishowtts_ops.provision.units import UNIT_DIR, UNITS
+from ishowtts_ops.provision.units import DAEMON, POWER_UNITS, UNIT_DIR, UNITS
 from ishowtts_ops.steps import LEDGER_PATH
 
 ASKED_UNITS = (*UNITS, "nvpmodel.service", "nvfancontrol.service")
@@ -42,7 +42,9 @@ class Examination:
     def installed(self) -> bool:
         """Has install ever been here? Then whatever lacks is a fault, not just yet to come."""
         host = self.host
-        return host.exists(LEDGER_PATH) or any(host.lexists(f"{UNIT_DIR}/{n}") for n in UNITS)
+        return host.exists(LEDGER_PATH) or any(
+            host.lexists(f"{UNIT_DIR}/{name}") for name in (*POWER_UNITS, DAEMON)
+        )
 
     def unit(self, name: str) -> Unit | None:
         """A unit as systemd sees it; None when systemd was not asked or did not answer."""

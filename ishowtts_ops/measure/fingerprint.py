@@ -37,6 +37,7 @@ class Moment:
         lock_unknown: why it is not known whether all are; empty when it is.
         clocks: "CPU 2202 MHz, GPU 1300 MHz, EMC 3199 MHz"; what can be read of it.
         gpu_hz: the GPU's highest rate allowed; for the floor.
+        staged: another mode waits for a reboot, after which figures are others.
         temperatures: °C by zone.
         throttles: cooling devices that hold a clock down.
         events: over-current counters since boot, by number.
@@ -48,6 +49,7 @@ class Moment:
     lock_unknown: str
     clocks: str
     gpu_hz: int | None
+    staged: bool = False
     temperatures: Mapping[str, float] = field(default_factory=dict)
     throttles: tuple[str, ...] = ()
     events: Mapping[str, int] = field(default_factory=dict)
@@ -149,7 +151,8 @@ def look(host: Host) -> Moment:
     gpu_hz = clock.gpu.max_hz if isinstance(clock.gpu, clocks.GpuClock) else None
     return Moment(
         jetson=who.is_jetson,
-        mode=_text(now.mode_name) if who.is_jetson else "not a Jetson",
+        mode=_mode(now) if who.is_jetson else "not a Jetson",
+        staged=now.reboot_pending is True,
         loose=clock.loose if who.is_jetson else (),
         lock_unknown=locked.reason if isinstance(locked, Unknown) and who.is_jetson else "",
         clocks=_clocks(clock),
@@ -235,6 +238,8 @@ def marks(found: Fingerprint) -> tuple[str, ...]:
     if events:
         counts = ", ".join(f"{name} {count}x" for name, count in events.items())
         why.append(f"over-current events happened: {counts}")
+    if after.staged:
+        why.append("a power mode is staged and comes with the next reboot")
     if before.mode != after.mode:
         why.append(f"the power mode changed from {before.mode} to {after.mode}")
     return tuple(why)
@@ -295,6 +300,15 @@ def _clocks(found: clocks.ClockFacts) -> str:
     if isinstance(emc, int):
         parts.append(f"EMC {emc // 1_000_000} MHz")
     return ", ".join(parts) or "cannot be read"
+
+
+def _mode(now: power.PowerFacts) -> str:
+    """The mode that is in force, which is another one than is set while a reboot is due."""
+    name = _text(now.mode_name)
+    if now.reboot_pending is True:
+        real = now.effective.name if not isinstance(now.effective, Unknown) else "another mode"
+        return f"{real} ({name} after a reboot)"
+    return name
 
 
 def _text(value: Maybe[Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ishowtts_ops.errors import ToolMissing
+from ishowtts_ops.measure.run import ratio_text
 from ishowtts_ops.measure.timeline import LETTERS, Point, Timeline
 
 _COLOURS = {"mode": "#b45309", "patch": "#6d28d9", "software": "#0f766e", "baseline": "#1d4ed8"}
@@ -31,7 +32,7 @@ def terminal(line: Timeline, width: int, height: int = 14) -> str:
     rows = [f"RTF over time: {line.title}"[:width]]
     for number, cells in enumerate(canvas):
         value = high - (high - low) * number / (height - 1)
-        label = f"{value:8.4f}" if number % 3 == 0 or number == height - 1 else " " * 8
+        label = f"{ratio_text(value):>8}" if number % 3 == 0 or number == height - 1 else " " * 8
         rows.append(f"{label} │{''.join(cells)}".rstrip())
     marks = [" "] * room
     legend: list[str] = []

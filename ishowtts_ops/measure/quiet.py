@@ -48,3 +48,13 @@ def why_not_idle(
             return ""
         sleep(min(POLL_S, left))
         now = look()
+
+
+def wait_for_idle(settings: Settings, quiet_s: float, patience_s: float) -> str:
+    """Wait for an idle moment; why there was none in `patience_s` seconds, or nothing."""
+    end = time.monotonic() + patience_s
+    while True:
+        why = why_not_idle(settings, quiet_s)
+        if not why or time.monotonic() >= end:
+            return why
+        time.sleep(POLL_S)

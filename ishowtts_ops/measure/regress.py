@@ -13,7 +13,7 @@ from typing import Any
 
 from ishowtts_ops.measure.compare import refuse_different_work
 from ishowtts_ops.measure.fingerprint import Difference, differences
-from ishowtts_ops.measure.run import Run
+from ishowtts_ops.measure.run import Run, ratio_text
 from ishowtts_ops.measure.stats import Shift, shift
 
 ALPHA = 0.005
@@ -64,7 +64,7 @@ class Judgement:
     @property
     def sentence(self) -> str:
         a, b = self.baseline.summary("rtf").median, self.run.summary("rtf").median
-        figures = f"RTF {b:.4f} against {a:.4f}"
+        figures = f"RTF {ratio_text(b)} against {ratio_text(a)}"
         if not self.regressed:
             return f"No regression: {figures} ({self.percent:+.1f} %, p = {self.shift.p:.2g})."
         span = ""

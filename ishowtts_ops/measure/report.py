@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ishowtts_ops.measure.compare import NotComparable, compare
-from ishowtts_ops.measure.run import METRICS, UNITS, Run
+from ishowtts_ops.measure.run import METRICS, UNITS, Run, ratio_text
 from ishowtts_ops.measure.timeline import LETTERS, Timeline
 
 _WIDTH, _HEIGHT = 900, 300
@@ -81,7 +81,7 @@ def chart(line: Timeline) -> str:
         svg.append(
             f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"'
             f' stroke="var(--line)"/><text x="{_LEFT - 8}" y="{y(value) + 4:.1f}"'
-            f' text-anchor="end">{value:.4f}</text>'
+            f' text-anchor="end">{ratio_text(value)}</text>'
         )
     for event in line.events:
         at = x(event.index - 0.5) if event.kind != "baseline" else x(event.index)
@@ -100,7 +100,7 @@ def chart(line: Timeline) -> str:
             f'<g class="run"><line x1="{x(index):.1f}" x2="{x(index):.1f}"'
             f' y1="{y(point.low):.1f}" y2="{y(point.high):.1f}" stroke="{colour}"/>'
             f'<circle cx="{x(index):.1f}" cy="{y(point.rtf):.1f}" r="3.5" fill="{colour}"/>'
-            f"<title>{escape(point.started)}: RTF {point.rtf:.4f}"
+            f"<title>{escape(point.started)}: RTF {ratio_text(point.rtf)}"
             f"{', marked' if point.marked else ''}</title></g>"
         )
     step = max(1, len(points) // 8)
@@ -142,8 +142,10 @@ def _newest(run: Run, baseline: Run | None) -> list[str]:
     for metric in METRICS:
         told = run.summary(metric)
         unit = UNITS[metric]
-        span = "" if told.low is None else f"{told.low:.4f} to {told.high:.4f}"
-        middle, high = f"{told.median:.4f} {unit}", f"{told.p95:.4f} {unit}"
+        span = ""
+        if told.low is not None and told.high is not None:
+            span = f"{ratio_text(told.low)} to {ratio_text(told.high)}"
+        middle, high = f"{ratio_text(told.median)} {unit}", f"{ratio_text(told.p95)} {unit}"
         rows.append([metric, middle, span, high, f"± {told.spread * 100:.1f} %"])
     parts.append(_table(["", "median", "95 % interval", "p95", "spread"], rows))
     parts.append("<h2>Taken on</h2>")
@@ -155,7 +157,7 @@ def _all_runs(runs: Sequence[Run]) -> str:
     rows = []
     for run in reversed(runs):
         found = run.summary("rtf")
-        middle, spread = f"{found.median:.4f}", f"± {found.spread * 100:.1f} %"
+        middle, spread = ratio_text(found.median), f"± {found.spread * 100:.1f} %"
         marks = "; ".join(run.marks)
         rows.append([run.id, run.workload, run.kind, str(found.count), middle, spread, marks])
     return _table(["run", "workload", "kind", "passes", "RTF", "spread", "marks"], rows)

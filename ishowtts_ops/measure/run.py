@@ -165,6 +165,11 @@ def from_json(body: Any) -> Run:
         raise OpsError(f"This is not a run: {error!r} in its record.") from None
 
 
+def ratio_text(value: float) -> str:
+    """A real-time factor with as many digits as mean something: 0.1692, 0.000275."""
+    return f"{value:.4f}" if value >= 0.01 else f"{value:.3g}"
+
+
 def dumps(run: Run) -> str:
     """One line of JSON."""
     return json.dumps(run.to_json(), ensure_ascii=False, separators=(",", ":"), sort_keys=True)

@@ -91,13 +91,13 @@ def changes(good: Good | None, now: Tracked) -> list[str]:
     """What differs from the last good state, as clauses; empty when nothing does."""
     if good is None:
         return ["this box was never validated"]
-    names = [name for name in NAMES if good.tracked.get(name) != now.get(name)]
-    return [
-        f"{NAMES[name]} changed"
-        if name == "config"
-        else f"{NAMES[name]} changed from {_short(good.tracked.get(name))} to {_short(now.get(name))}"
-        for name in names
-    ]
+    found = []
+    for name, what in NAMES.items():
+        was, is_now = good.tracked.get(name), now.get(name)
+        if was != is_now:
+            span = "" if name == "config" else f" from {_short(was)} to {_short(is_now)}"
+            found.append(f"{what} changed{span}")
+    return found
 
 
 def read_good(host: Host) -> Good | None:
@@ -222,5 +222,5 @@ def _how(name: str, value: str | None) -> str:
     if name == "torch" and value:
         return f" Install torch {value} into the engine's interpreter again."
     if name == "l4t":
-        return " Flash or `apt` the former release, or accept it with `ishowtts-ops validate`."
+        return " Bring the former release back, or keep it: `ishowtts-ops validate --accept`."
     return ""

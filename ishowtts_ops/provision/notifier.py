@@ -174,6 +174,11 @@ def _read(host: Host) -> dict[str, Any]:
         return {}
 
 
+def _entry(raw: Any) -> dict[str, Any]:
+    told = {name: float(at) for name, at in raw["told"].items()}
+    return {"key": str(raw["key"]), "told": told}
+
+
 def _webhook(url: str, failure: Failure, sleep: Callable[[float], None]) -> str:
     """POST it; a refusal or no answer is tried again. Returns why it did not work, or nothing."""
     problem = ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ishowtts_ops.config import CONFIG_PATH, MANIFEST_PATH
 from ishowtts_ops.doctor.finding import Severity
-from ishowtts_ops.provision.units import CLOCKS, DAEMON, GUARD, GUARD_TIMER, UNIT_DIR
+from ishowtts_ops.provision.units import CLOCKS, DAEMON, GUARD, GUARD_TIMER, REGRESS_TIMER, UNIT_DIR
 from ishowtts_ops.sim.tools.unitstate import LOGS
 from ishowtts_ops.steps import LEDGER_PATH
 from tests.support.f5 import UTILS, git
@@ -554,6 +554,21 @@ UNITS = [
         breaks=unit(GUARD, active="failed", sub="failed", result="exit-code"),
         asks=("systemd",),
         words=GUARD,
+    ),
+    Cause(
+        "the daily measurement does not wait for its time",
+        {"units-calendar": WARN},
+        breaks=unit(REGRESS_TIMER, active="inactive", sub="dead"),
+        asks=("systemd",),
+        step="units",
+        words=REGRESS_TIMER,
+    ),
+    Cause(
+        "the daily measurement failed",
+        {"units-calendar": WARN},
+        breaks=unit("ishowtts-regress.service", active="failed", sub="failed", result="exit-code"),
+        asks=("systemd",),
+        words="ishowtts-regress.service",
     ),
     Cause(
         "nvpmodel failed at boot",

@@ -26,6 +26,7 @@ from ishowtts_ops.facts.systemd import NoSystemd, Systemd
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision import install
+from ishowtts_ops.provision.units import CLOCKS
 from ishowtts_ops.sim.faults import apply_fault
 from ishowtts_ops.sim.tree import build_box
 from ishowtts_ops.steps import Ledger
@@ -447,24 +448,25 @@ def test_nothing_to_fix_changes_nothing(healthy: Take, healthy_templates: Templa
     assert result.attempts == () and result.left is report
 
 
-def test_a_stopped_daemon_is_started_for_real(tmp_path: Path) -> None:
-    """Everything real but the hardware: install, stop the daemon, doctor --fix, listen again."""
+def test_a_daemon_that_does_not_run_is_started_for_real(tmp_path: Path) -> None:
+    """Everything real but the hardware: what install made, and a daemon of the tone engine."""
     box = FolderBox(tmp_path / "box", board="orin-nano-super")
+    settings = Settings.model_validate(box.settings)
+
+    def run_step(step: str) -> None:
+        text = box.host.read_text(CONFIG_PATH)
+        steps = install.all_steps(settings, Ledger.open(box.host), text, replace_config=False)
+        chosen = install.choose(steps, [step])
+        install.apply(box.host, chosen, log=lambda _: None, on_step=lambda *_: None)
+
     try:
-        assert box.run("install", "--yes").code == 0
-        settings = Settings.model_validate(box.settings)
-        box.host.run(["systemctl", "stop", "ishowtts-tts.service"], timeout=60).check()
+        for step in ("voices", "power", "units"):
+            run_step(step)
+        box.host.run(["systemctl", "start", CLOCKS], timeout=60).check()
         before = box.tree()
         report = examine(box.host, settings)
         assert [f.check for f in report.bad] == ["daemon-running"]
         assert differences(before, box.tree()) == []
-
-        def run_step(step: str) -> None:
-            text = box.host.read_text(CONFIG_PATH)
-            steps = install.all_steps(settings, Ledger.open(box.host), text, replace_config=False)
-            chosen = install.choose(steps, [step])
-            install.apply(box.host, chosen, log=lambda _: None, on_step=lambda *_: None)
-
         result = fix(report, lambda *_: True, run_step)
         assert [(a.step, a.outcome) for a in result.attempts] == [("daemon", "mended")]
         assert result.left.bad == ()

@@ -38,10 +38,6 @@ __device__ __forceinline__ void copy16_or_zero(u32 to, const void *from, bool re
   const int bytes = real ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(from), "r"(bytes));
 }
-__device__ __forceinline__ void ldmatrix4(u32 *r, u32 at) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(at));
-}
 // Shared-memory matrix descriptor: 128-byte swizzle, groups of eight rows 1024 bytes apart.
 __device__ __forceinline__ u64 descriptor(u32 at) {
   return (u64)((at & 0x3ffff) >> 4) | ((u64)64 << 16) | ((u64)64 << 32) | ((u64)1 << 62);
@@ -56,19 +52,33 @@ __device__ __forceinline__ void wg_wait(float *d) {
   #pragma unroll
   for (int i = 0; i < 32; i++) asm volatile("" : "+f"(d[i]) :: "memory");
 }
-// d (64 x 64 over the warpgroup) = a (64 x 16, registers) * b (16 x 64, shared) [+ d].
-template <int TRANSPOSED>
-__device__ __forceinline__ void wg_mma(float *d, const u32 *a, u64 b, int accumulate) {
+// Scores: d (64 x 64 over the warpgroup) = queries (64 x 16) * keys (64 x 16)^T [+ d], both shared.
+// The queries stay in shared memory: held in registers over the loop, they are overwritten by the
+// assembler of CUDA 13.0 after their first use.
+__device__ __forceinline__ void wg_scores(float *d, u64 a, u64 b, int accumulate) {
   asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
+      "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"""
     + _ACCUMULATORS
     + r"""}, "
-      "{%32, %33, %34, %35}, %36, p, 1, 1, %38;\n}"
+      "%32, %33, p, 1, 1, 0, 0;\n}"
       : """
     + _OPERANDS
     + r"""
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(TRANSPOSED));
+      : "l"(a), "l"(b), "r"(accumulate));
+}
+// Output: d += weights (64 x 16, registers) * values (16 keys x 64, shared).
+__device__ __forceinline__ void wg_values(float *d, const u32 *a, u64 b) {
+  asm volatile(
+      "{\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"""
+    + _ACCUMULATORS
+    + r"""}, "
+      "{%32, %33, %34, %35}, %36, 1, 1, 1, 1;\n}"
+      : """
+    + _OPERANDS
+    + r"""
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
 __device__ __forceinline__ void load_keys(u32 to, const u16 *keys, int first, int length) {
@@ -85,7 +95,7 @@ __device__ __forceinline__ void load_keys(u32 to, const u16 *keys, int first, in
 // One block: 128 queries of one head of one row; two warpgroups of 64 queries share the keys.
 extern "C" __global__ void __launch_bounds__(256, 2)
 attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
-  __shared__ __align__(1024) unsigned char ring[3 * STAGE_BYTES];
+  __shared__ __align__(1024) unsigned char memory[3 * STAGE_BYTES];
   const int head = blockIdx.y, row = blockIdx.z, first = blockIdx.x * QUERIES;
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
   const int length = lengths[row];
@@ -93,47 +103,41 @@ attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
   const u16 *queries = qkv + (size_t)row * frames * TOKEN + head * 64;
   const u16 *keys = queries + HEADS * 64;
   const int tiles = (length + KEYS - 1) / KEYS;
-  const u32 base = (u32)__cvta_generic_to_shared(ring);
+  const u32 base = (u32)__cvta_generic_to_shared(memory);
+  const u32 ring = base + STAGE_BYTES;  // behind the queries: two stages of keys and values
 
   #pragma unroll
   for (int i = 0; i < 4; i++) {
     const int piece = threadIdx.x + 256 * i, r = piece >> 3, chunk = piece & 7;
     const bool real = first + r < frames;
-    copy16_or_zero(base + 2 * STAGE_BYTES + swizzled(r, chunk),
+    copy16_or_zero(base + swizzled(r, chunk),
                    queries + (size_t)(real ? first + r : 0) * TOKEN + chunk * 8, real);
   }
+  load_keys(ring, keys, 0, length);
   asm volatile("cp.async.commit_group;");
-  load_keys(base, keys, 0, length);
-  asm volatile("cp.async.commit_group;");
-  if (tiles > 1) load_keys(base + STAGE_BYTES, keys, KEYS, length);
-  asm volatile("cp.async.commit_group;");
-  asm volatile("cp.async.wait_group 2;");
-  __syncthreads();
-  u32 q[4][4];
-  #pragma unroll
-  for (int k = 0; k < 4; k++)
-    ldmatrix4(q[k], base + 2 * STAGE_BYTES + swizzled(warp * 16 + (lane & 15), 2 * k + (lane >> 4)));
+  const u32 mine = base + (warp >> 2) * 64 * 128;
 
   float o[32], sums[2] = {0.f, 0.f}, top[2] = {NEGATIVE, NEGATIVE};
   #pragma unroll
   for (int i = 0; i < 32; i++) o[i] = 0.f;
 
   for (int tile = 0; tile < tiles; tile++) {
-    asm volatile("cp.async.wait_group 1;");
+    asm volatile("cp.async.wait_group 0;" ::: "memory");
     // Written by ordinary copies, read by the matrix unit: this orders the two.
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     __syncthreads();
-    if (tile + 2 < tiles)
-      load_keys(base + ((tile + 2) % 3) * STAGE_BYTES, keys, (tile + 2) * KEYS, length);
+    if (tile + 1 < tiles)
+      load_keys(ring + ((tile + 1) & 1) * STAGE_BYTES, keys, (tile + 1) * KEYS, length);
     asm volatile("cp.async.commit_group;");
-    const u32 kbase = base + (tile % 3) * STAGE_BYTES, vbase = kbase + TILE_BYTES;
+    const u32 kbase = ring + (tile & 1) * STAGE_BYTES, vbase = kbase + TILE_BYTES;
 
     float s[32];
     #pragma unroll
     for (int i = 0; i < 32; i++) s[i] = 0.f;
     wg_begin();
     #pragma unroll
-    for (int k = 0; k < 4; k++) wg_mma<0>(s, q[k], descriptor(kbase + 32 * k), k > 0);
+    for (int k = 0; k < 4; k++) 
+      wg_scores(s, descriptor(mine + 32 * k), descriptor(kbase + 32 * k), k > 0);
     wg_commit();
     wg_wait(s);
 
@@ -178,7 +182,7 @@ attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
       }
     wg_begin();
     #pragma unroll
-    for (int k = 0; k < 4; k++) wg_mma<1>(o, p[k], descriptor(vbase + 2048 * k), 1);
+    for (int k = 0; k < 4; k++) wg_values(o, p[k], descriptor(vbase + 2048 * k));
     wg_commit();
     wg_wait(o);
   }
