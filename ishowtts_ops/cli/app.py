@@ -16,6 +16,7 @@ from ishowtts_ops.cli import (
     demo,
     doctor_cmd,
     install_cmd,
+    monitor_cmd,
     patch_cmd,
     power_cmd,
     regress_cmd,
@@ -50,6 +51,7 @@ app.command("serve")(serve_cmd.serve)
 app.command("say")(speech.say)
 app.add_typer(speech.voices, name="voices")
 app.add_typer(bench_cmd.app, name="bench")
+app.command("monitor")(monitor_cmd.monitor)
 app.command("regress")(regress_cmd.regress)
 app.command("validate")(calendar_cmd.validate)
 app.command("notify", hidden=True)(calendar_cmd.notify)

@@ -48,6 +48,17 @@ def test_verify_sees_a_bad_unit(installed: Box) -> None:
     assert "NoSuchKey" in installed.exec("systemd-analyze", "verify", "/root/bad.service").stderr
 
 
+@pytest.mark.parametrize("unit", [name for name in TEMPLATES if name.endswith(".service")])
+def test_what_units_run_exists(installed: Box, unit: str) -> None:
+    """Verb and options of each ExecStart= are known to the program."""
+    text = installed.read(f"/etc/systemd/system/{unit}")
+    words = next(line for line in text.splitlines() if line.startswith("ExecStart=")).split()
+    assert words[0] == f"ExecStart={program.PROGRAM}"
+    done = installed.ops(*words[1:], "--help", check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"ishowtts-ops {words[1]}" in done.stdout
+
+
 def test_no_cycle_and_no_word_of_systemd_about_our_units(installed: Box) -> None:
     done = installed.exec("systemd-analyze", "verify", "--man=no", "default.target", *TEMPLATES)
     assert "cycle" not in done.stderr

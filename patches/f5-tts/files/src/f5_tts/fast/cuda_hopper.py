@@ -7,6 +7,9 @@ on every other GPU the portable kernel runs. Compile-time constant: `HEADS`.
 _ACCUMULATORS = ", ".join(f"%{index}" for index in range(32))
 _OPERANDS = ", ".join(f'"+f"(d[{index}])' for index in range(32))
 
+# Queries and three stages of keys and values, 16 KiB each.
+SHARED_BYTES = 4 * 16384
+
 SOURCE = (
     r"""
 typedef unsigned int u32;
@@ -46,8 +49,10 @@ __device__ __forceinline__ void wg_begin() { asm volatile("wgmma.fence.sync.alig
 __device__ __forceinline__ void wg_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
+// Until at most LEFT groups are under way.
+template <int LEFT>
 __device__ __forceinline__ void wg_wait(float *d) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(LEFT) : "memory");
   // The results exist from here on: keeps the compiler from reading them earlier.
   #pragma unroll
   for (int i = 0; i < 32; i++) asm volatile("" : "+f"(d[i]) :: "memory");
@@ -95,7 +100,7 @@ __device__ __forceinline__ void load_keys(u32 to, const u16 *keys, int first, in
 // One block: 128 queries of one head of one row; two warpgroups of 64 queries share the keys.
 extern "C" __global__ void __launch_bounds__(256, 2)
 attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
-  __shared__ __align__(1024) unsigned char memory[3 * STAGE_BYTES];
+  extern __shared__ __align__(1024) unsigned char memory[];
   const int head = blockIdx.y, row = blockIdx.z, first = blockIdx.x * QUERIES;
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
   const int length = lengths[row];
@@ -104,7 +109,7 @@ attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
   const u16 *keys = queries + HEADS * 64;
   const int tiles = (length + KEYS - 1) / KEYS;
   const u32 base = (u32)__cvta_generic_to_shared(memory);
-  const u32 ring = base + STAGE_BYTES;  // behind the queries: two stages of keys and values
+  const u32 ring = base + STAGE_BYTES;  // behind the queries: three stages of keys and values
 
   #pragma unroll
   for (int i = 0; i < 4; i++) {
@@ -117,29 +122,36 @@ attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
   asm volatile("cp.async.commit_group;");
   const u32 mine = base + (warp >> 2) * 64 * 128;
 
-  float o[32], sums[2] = {0.f, 0.f}, top[2] = {NEGATIVE, NEGATIVE};
+  float o[32], s[32], sums[2] = {0.f, 0.f}, top[2] = {NEGATIVE, NEGATIVE};
+  u32 p[4][4];
   #pragma unroll
-  for (int i = 0; i < 32; i++) o[i] = 0.f;
+  for (int i = 0; i < 32; i++) o[i] = s[i] = 0.f;
 
+  // Scores of a tile are computed while the previous tile's weights meet their values.
   for (int tile = 0; tile < tiles; tile++) {
     asm volatile("cp.async.wait_group 0;" ::: "memory");
     // Written by ordinary copies, read by the matrix unit: this orders the two.
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
     __syncthreads();
     if (tile + 1 < tiles)
-      load_keys(ring + ((tile + 1) & 1) * STAGE_BYTES, keys, (tile + 1) * KEYS, length);
+      load_keys(ring + ((tile + 1) % 3) * STAGE_BYTES, keys, (tile + 1) * KEYS, length);
     asm volatile("cp.async.commit_group;");
-    const u32 kbase = ring + (tile & 1) * STAGE_BYTES, vbase = kbase + TILE_BYTES;
+    const u32 kbase = ring + (tile % 3) * STAGE_BYTES;
+    const u32 vbase = ring + ((tile + 2) % 3) * STAGE_BYTES + TILE_BYTES;
 
-    float s[32];
-    #pragma unroll
-    for (int i = 0; i < 32; i++) s[i] = 0.f;
     wg_begin();
     #pragma unroll
-    for (int k = 0; k < 4; k++) 
+    for (int k = 0; k < 4; k++)
       wg_scores(s, descriptor(mine + 32 * k), descriptor(kbase + 32 * k), k > 0);
     wg_commit();
-    wg_wait(s);
+    if (tile > 0) {
+      #pragma unroll
+      for (int k = 0; k < 4; k++) wg_values(o, p[k], descriptor(vbase + 2048 * k));
+      wg_commit();
+      wg_wait<1>(s);
+    } else {
+      wg_wait<0>(s);
+    }
 
     const int left = length - tile * KEYS;
     if (left < KEYS) {
@@ -149,43 +161,46 @@ attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
         for (int k = 0; k < 4; k++)
           if (8 * j + 2 * (lane & 3) + (k & 1) >= left) s[4 * j + k] = NEGATIVE;
     }
-    float peak[2], offset[2];
+    float shrink[2];
     #pragma unroll
     for (int h = 0; h < 2; h++) {
-      float p = fmaxf(s[2 * h], s[2 * h + 1]);
+      float high = fmaxf(s[2 * h], s[2 * h + 1]);
       #pragma unroll
-      for (int j = 1; j < 8; j++) p = fmaxf(p, fmaxf(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]));
-      p = fmaxf(p, __shfl_xor_sync(0xffffffffu, p, 1));
-      p = fmaxf(p, __shfl_xor_sync(0xffffffffu, p, 2));
-      peak[h] = fmaxf(top[h], p);
-    }
-    if (__any_sync(0xffffffffu, peak[0] > top[0] || peak[1] > top[1])) {
+      for (int j = 1; j < 8; j++) high = fmaxf(high, fmaxf(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]));
+      high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 1));
+      high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 2));
+      high = fmaxf(high, top[h]);
+      shrink[h] = exp2_approx((top[h] - high) * factor);
+      top[h] = high;
+      const float offset = high * factor;
+      float sum = 0.f;
       #pragma unroll
-      for (int h = 0; h < 2; h++) {
-        const float shrink = exp2_approx((top[h] - peak[h]) * factor);
+      for (int j = 0; j < 8; j++)
         #pragma unroll
-        for (int j = 0; j < 8; j++) { o[4 * j + 2 * h] *= shrink; o[4 * j + 2 * h + 1] *= shrink; }
-        sums[h] *= shrink;
-        top[h] = peak[h];
-      }
+        for (int k = 0; k < 2; k++) {
+          float &v = s[4 * j + 2 * h + k];
+          v = exp2_approx(v * factor - offset);
+          sum += v;
+        }
+      sums[h] = sums[h] * shrink[h] + sum;
     }
-    offset[0] = top[0] * factor; offset[1] = top[1] * factor;
-    u32 p[4][4];
+    wg_wait<0>(o);
+    if (__any_sync(0xffffffffu, shrink[0] < 1.f || shrink[1] < 1.f)) {
+      #pragma unroll
+      for (int i = 0; i < 32; i++) o[i] *= shrink[(i >> 1) & 1];
+    }
     #pragma unroll
     for (int j = 0; j < 8; j++)
       #pragma unroll
-      for (int h = 0; h < 2; h++) {
-        const float a = exp2_approx(s[4 * j + 2 * h] * factor - offset[h]);
-        const float b = exp2_approx(s[4 * j + 2 * h + 1] * factor - offset[h]);
-        sums[h] += a + b;
-        p[j >> 1][h + 2 * (j & 1)] = pack(a, b);
-      }
-    wg_begin();
-    #pragma unroll
-    for (int k = 0; k < 4; k++) wg_values(o, p[k], descriptor(vbase + 2048 * k));
-    wg_commit();
-    wg_wait(o);
+      for (int h = 0; h < 2; h++)
+        p[j >> 1][h + 2 * (j & 1)] = pack(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]);
   }
+  const u32 last = ring + ((tiles - 1) % 3) * STAGE_BYTES + TILE_BYTES;
+  wg_begin();
+  #pragma unroll
+  for (int k = 0; k < 4; k++) wg_values(o, p[k], descriptor(last + 2048 * k));
+  wg_commit();
+  wg_wait<0>(o);
   #pragma unroll
   for (int h = 0; h < 2; h++) {
     float total = sums[h];

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from f5_tts.fast.attention import Attend, Lengths
+from f5_tts.fast.cuda_hopper import SHARED_BYTES
 from f5_tts.fast.cuda_hopper import SOURCE as HOPPER_SOURCE
 from f5_tts.fast.cuda_source import SOURCE
 from f5_tts.fast.nvrtc import KernelsUnavailable, Module, compiled
@@ -87,7 +88,9 @@ class FusedOps(TorchOps):
         out = torch.empty(rows, frames, heads, dim_head, dtype=qkv.dtype, device=qkv.device)
         grid = (_blocks(frames, 128), heads, rows)
         if self._hopper is not None:
-            self._hopper.launch("attend_hopper", grid, 256, qkv, lengths.valid, out, frames)
+            self._hopper.launch(
+                "attend_hopper", grid, 256, qkv, lengths.valid, out, frames, shared=SHARED_BYTES
+            )
         else:
             self._module.launch("attend", grid, 128, qkv, lengths.valid, out, frames)
         return out

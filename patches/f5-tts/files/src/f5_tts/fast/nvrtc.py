@@ -17,6 +17,7 @@ import torch
 
 from f5_tts.fast import count
 
+_MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 # Which tensor arguments a kernel both reads and writes.
 _TWICE = {"add_norm": (0,), "rotate": (0,), "advance": (0,), "conv_second": (4,)}
 
@@ -113,13 +114,23 @@ class Module:
         ]  # fmt: skip
 
     def launch(
-        self, name: str, grid: tuple[int, int, int], threads: int, *arguments: torch.Tensor | int | None
+        self,
+        name: str,
+        grid: tuple[int, int, int],
+        threads: int,
+        *arguments: torch.Tensor | int | None,
+        shared: int = 0,
     ) -> None:
-        """Launch `name`; tensors go as pointers, ints as 32-bit ints, None as a null pointer."""
+        """Launch `name`; tensors go as pointers, ints as 32-bit ints, None as a null pointer.
+
+        `shared`: bytes of dynamic shared memory, the same at every launch of this kernel.
+        """
         function = self._functions.get(name)
         if function is None:
             function = ctypes.c_void_p()
             check(self._driver, "cuModuleGetFunction", ctypes.byref(function), self._module, name.encode())
+            if shared:
+                check(self._driver, "cuFuncSetAttribute", function, _MAX_DYNAMIC_SHARED, shared)
             self._functions[name] = function
         if count.counting():
             count.fused(name, [v for v in arguments if isinstance(v, torch.Tensor)], _TWICE.get(name, ()))
@@ -131,5 +142,5 @@ class Module:
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         stream = torch.cuda.current_stream().cuda_stream
         check(
-            self._driver, "cuLaunchKernel", function, *grid, threads, 1, 1, 0, stream, pointers, None
+            self._driver, "cuLaunchKernel", function, *grid, threads, 1, 1, shared, stream, pointers, None
         )

@@ -7,6 +7,7 @@ Each graph is one step, so a caller who leaves costs at most the steps already l
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -70,8 +71,15 @@ class Recorded:
             work()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            work()
+        # A collection in mid-capture could free another plan's graph, which breaks this capture.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                work()
+        finally:
+            if collecting:
+                gc.enable()
         self._graph = graph
 
     @property
