@@ -39,7 +39,7 @@ class EngineStep:
         if self.settings.engine.kind != "f5":
             return None
         env = self._environment(host)
-        commands = self._commands(host, env)
+        commands = self.commands(host, env)
         if not commands:
             return None
         return Change(
@@ -70,7 +70,12 @@ class EngineStep:
             wrong += [name for name in _TORCH_MODULES if name not in wrong]
         return wrong
 
-    def _commands(self, host: Host, env: PythonEnv) -> list[tuple[str, ...]]:
+    def commands(self, host: Host, env: PythonEnv) -> list[tuple[str, ...]]:
+        """What makes this environment whole, as argv; empty when it is.
+
+        Raises:
+            OpsError: torch is needed, and on a Jetson the settings do not say from where.
+        """
         wrong = self._wrong(host, env)
         pip = (env.executable, "-m", "pip", "install", "--no-input", "--progress-bar", "off")
         commands: list[tuple[str, ...]] = []

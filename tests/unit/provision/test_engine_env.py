@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ishowtts_ops.config import Settings
+from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.python_env import REQUIRED, Package, PythonEnv
+from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.host import SIM_MARKER, Host
+from ishowtts_ops.provision.engine_env import TORCH, EngineStep
+from ishowtts_ops.steps import Ledger
+
+INDEX = "https://jetson.invalid/jp6/cu126"
+
+
+def environment(*, cuda: str | None, without: tuple[str, ...] = (), minor: int = 10) -> PythonEnv:
+    packages = {name: Package(version="1.0") for name in REQUIRED if name not in without}
+    if "torch" in packages:
+        packages["torch"] = Package(version="2.8.0", cuda=cuda)
+    return PythonEnv("/opt/x/bin/python", (3, minor, 0), "aarch64", packages, Unknown("not tried"))
+
+
+@pytest.fixture
+def jetson(tmp_path: Path) -> Host:
+    host = Host.at(tmp_path)
+    host.write("/etc/nv_tegra_release", "# R36 (release), REVISION: 4.3\n")
+    return host
+
+
+def commands(host: Host, env: PythonEnv, **engine: str) -> list[tuple[str, ...]]:
+    step = EngineStep(Settings.model_validate({"engine": engine}), Ledger.open(host))
+    return step.commands(host, env)
+
+
+def test_a_whole_environment_needs_nothing(jetson: Host) -> None:
+    assert commands(jetson, environment(cuda="12.6"), torch_index=INDEX) == []
+
+
+def test_on_a_jetson_torch_comes_only_from_its_own_index(jetson: Host) -> None:
+    missing = environment(cuda=None, without=("torch", "torchaudio", "vocos"))
+    torch, others = commands(jetson, missing, torch_index=INDEX)
+    assert torch[-4:] == ("--index-url", INDEX, "torch", "torchaudio")
+    assert "torch" not in others
+    assert "numpy<2" in others, "JetPack 6's torch needs numpy 1"
+
+
+def test_a_cpu_only_wheel_over_the_jetson_one_is_replaced(jetson: Host) -> None:
+    (torch,) = commands(jetson, environment(cuda=None), torch_index=INDEX)
+    assert "--force-reinstall" in torch
+
+
+def test_without_an_index_a_jetson_gets_no_torch_by_accident(jetson: Host) -> None:
+    with pytest.raises(OpsError, match="torch built for this Jetson") as caught:
+        commands(jetson, environment(cuda=None, without=("torch",)))
+    assert "engine.torch_index" in caught.value.hint
+
+
+def test_elsewhere_torch_comes_from_the_general_index(tmp_path: Path) -> None:
+    host = Host.at(tmp_path)
+    host.write(SIM_MARKER, "{}")
+    (torch,) = commands(host, environment(cuda=None, without=("torch", "torchaudio")))
+    assert torch[-2:] == (f"torch=={TORCH}", f"torchaudio=={TORCH}")
+
+
+def test_a_real_empty_interpreter_is_asked_and_a_plan_is_made(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", tmp_path / "box/opt/env"], check=True
+    )
+    host = Host.at(tmp_path / "box")
+    host.write(SIM_MARKER, "{}")
+    host = Host.at(tmp_path / "box")
+    host.write(
+        "/opt/env/bin/ours", f'#!/bin/sh\nexec {tmp_path}/box/opt/env/bin/python "$@"\n', mode=0o755
+    )
+    settings = Settings.model_validate({"engine": {"python": "/opt/env/bin/ours"}})
+    change = EngineStep(settings, Ledger.open(host)).diff(host)
+    assert change is not None
+    assert all(name in change.summary for name in REQUIRED)
+    assert [line.split()[1] for line in change.preview] == ["/opt/env/bin/ours"] * 2
+
+
+def test_an_interpreter_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    host = Host.at(tmp_path)
+    host.write(SIM_MARKER, "{}")
+    with pytest.raises(OpsError, match="is not on the box") as caught:
+        EngineStep(Settings(), Ledger.open(Host.at(tmp_path))).diff(Host.at(tmp_path))
+    assert "install.sh" in caught.value.hint
