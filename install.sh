@@ -22,7 +22,7 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 
 # What pip compiles (systemd-python), what the tool uses (git, espeak-ng), what the tests boot.
 packages=(pkg-config libsystemd-dev gcc python3-dev python3-venv git espeak-ng)
-[ "$job" = test ] && packages+=(debootstrap systemd-container shellcheck)
+[ "$job" = test ] && packages+=(debootstrap systemd-container shellcheck chromium)
 missing=()
 for package in "${packages[@]}"; do
   dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")

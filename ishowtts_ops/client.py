@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,13 +74,36 @@ class Readiness:
 
 @dataclass(frozen=True)
 class VoiceInfo:
-    """A voice on offer."""
+    """A voice on offer.
+
+    Attributes:
+        source: `engine` (built in), `box` (of the configuration) or `added` (to the daemon).
+        overrides: it stands in the place of one of the box's.
+    """
 
     id: str
     language: str | None
     builtin: bool
     default: bool
     reference_text: str | None
+    reference_seconds: float | None = None
+    source: str = "box"
+    overrides: bool = False
+    updated_at: str | None = None
+
+
+@dataclass(frozen=True)
+class AddedVoice:
+    """A voice that was taken.
+
+    Attributes:
+        figures: what was measured: seconds, characters_per_second, level_dbfs …
+        warnings: what is odd about it, in sentences.
+    """
+
+    voice: VoiceInfo
+    figures: Mapping[str, float]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -176,8 +201,63 @@ class DaemonClient:
         """The voices on offer, in order."""
         answer = self._get("/v1/voices")
         self._check(answer)
-        names = ("id", "language", "builtin", "default", "reference_text")
-        return [VoiceInfo(**{name: row[name] for name in names}) for row in answer.json()["voices"]]
+        return [_voice(row) for row in answer.json()["voices"]]
+
+    def voice(self, voice_id: str) -> VoiceInfo:
+        """One voice; DaemonRefused where there is none of that id."""
+        answer = self._get(f"/v1/voices/{_part(voice_id)}")
+        self._check(answer)
+        return _voice(answer.json())
+
+    def voice_audio(self, voice_id: str) -> bytes:
+        """A voice's recording as the daemon keeps it, a WAV file."""
+        answer = self._get(f"/v1/voices/{_part(voice_id)}/audio")
+        self._check(answer)
+        return answer.content
+
+    def add_voice(
+        self,
+        voice_id: str,
+        audio: bytes | None,
+        text: str | None,
+        language: str | None = None,
+        *,
+        replace: bool = False,
+    ) -> AddedVoice:
+        """Give the daemon a voice, on offer from then on.
+
+        Args:
+            audio: a recording in any usual format; None keeps that of a voice to be replaced.
+            text: exactly the words spoken in it; None keeps them.
+            replace: take the place of a voice of the same id.
+
+        Raises:
+            DaemonRefused: with what is wrong with it.
+        """
+        fields = {"id": None if replace else voice_id, "text": text, "language": language}
+        # A part with a name and no file name: the form is multipart also without a recording.
+        form: dict[str, Any] = {
+            name: (None, value) for name, value in fields.items() if value is not None
+        }
+        if audio is not None:
+            form["audio"] = ("recording", audio, "application/octet-stream")
+        with self._reaching():
+            answer = (
+                self._http.put(f"/v1/voices/{_part(voice_id)}", files=form)
+                if replace
+                else self._http.post("/v1/voices", files=form)
+            )
+        self._check(answer)
+        row = answer.json()
+        return AddedVoice(_voice(row), row["figures"], tuple(row["warnings"]))
+
+    def remove_voice(self, voice_id: str) -> VoiceInfo | None:
+        """Delete an added voice; returns the box's own that it stood for."""
+        with self._reaching():
+            answer = self._http.delete(f"/v1/voices/{_part(voice_id)}")
+        self._check(answer)
+        behind = answer.json()["voice"]
+        return _voice(behind) if behind else None
 
     def metrics(self) -> str:
         """The metrics in Prometheus' text format."""
@@ -196,13 +276,15 @@ class DaemonClient:
         *,
         stream: bool = False,
         fallback: bool = False,
+        on_part: Callable[[bytes], object] | None = None,
         **extra: int | str | None,
     ) -> SpokenAudio:
         """Speech for a text.
 
         Args:
-            format: `wav` or `pcm`.
+            format: wav, pcm, flac, opus, mp3 or aac.
             stream: have it sent as it is made.
+            on_part: given the bytes as they come.
             fallback: let a light voice speak while the engine is not ready.
             extra: `model` (an engine by name), `nfe`, `seed`, `deadline_ms`.
 
@@ -227,6 +309,8 @@ class DaemonClient:
             for part in answer.iter_raw():
                 first = first or time.perf_counter()
                 parts.append(part)
+                if on_part:
+                    on_part(part)
             ended = time.perf_counter()
         return self._spoken(answer, b"".join(parts), format, first - began, ended - began)
 
@@ -296,6 +380,16 @@ class DaemonClient:
             f"What answers at {self.base_url} is not this toolkit's daemon.",
             "daemon.port in the configuration chooses another port.",
         )
+
+
+def _voice(row: Mapping[str, Any]) -> VoiceInfo:
+    names = (field.name for field in dataclasses.fields(VoiceInfo))
+    return VoiceInfo(**{name: row[name] for name in names if name in row})
+
+
+def _part(voice_id: str) -> str:
+    """An id as one part of a path: with a slash in it, it would be another path."""
+    return urllib.parse.quote(voice_id, safe="")
 
 
 def _timings(headers: httpx.Headers) -> SpokenTimings | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -24,6 +25,9 @@ MANIFEST_PATH = f"{STATE_DIR}/engine.json"
 
 EPSS_STEPS = frozenset({5, 6, 7, 10, 12, 16, 32})
 """NFE counts for which F5-TTS has a tuned (EPSS) schedule; others silently use a uniform grid."""
+
+DEFAULT_NFE = 7
+"""Where neither the settings nor iShowTTS's configuration say."""
 
 BoxPath = Annotated[str, Field(pattern=r"^/", description="an absolute path on the box")]
 
@@ -44,7 +48,7 @@ class F5(_Section):
     ckpt_file: BoxPath | None = None
     vocab_file: BoxPath | None = None
     vocoder_path: BoxPath | None = None
-    nfe: Annotated[int, Field(ge=1, le=64)] = 7
+    nfe: Annotated[int, Field(ge=1, le=64)] | None = None
     cfg_strength: Annotated[float, Field(ge=0, le=10)] = 2.0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
 
@@ -62,6 +66,25 @@ class Power(_Section):
     guard_seconds: Annotated[int, Field(ge=5, le=3600)] = 60
 
 
+class ApiKey(_Section):
+    """A key that requests may carry, as it is kept: never the key itself.
+
+    Attributes:
+        name: who has it; what the journal and the metrics call this caller.
+        hash: `sha256:` and 64 hex digits, for keys that were drawn at random; or
+            `scrypt:N:r:p:SALT:KEY`, salt and key in hex, for words that people thought up.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+    hash: Annotated[
+        str,
+        Field(
+            pattern=r"^(sha256:[0-9a-f]{64}"
+            r"|scrypt:\d{1,7}:\d{1,2}:\d{1,2}:([0-9a-f]{2}){8,64}:([0-9a-f]{2}){16,128})$"
+        ),
+    ]
+
+
 class Daemon(_Section):
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 27130
@@ -70,6 +93,30 @@ class Daemon(_Section):
     max_text_chars: Annotated[int, Field(ge=1, le=100_000)] = 4096
     watchdog_seconds: Annotated[int, Field(ge=2, le=600)] = 30
     drain_seconds: Annotated[int, Field(ge=0, le=300)] = 10
+    queue_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    max_audio_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
+    fallback: Literal["chat", "always", "never"] = "chat"
+    batch: Annotated[int, Field(ge=1, le=16)] = 1
+    normalize: Literal["chat", "always", "never"] = "chat"
+    state_dir: BoxPath | None = None
+    api_keys: tuple[ApiKey, ...] = ()
+    api_keys_for: Literal["network", "everyone"] = "network"
+    requests_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    leak_mb_per_hour: Annotated[float, Field(ge=0, le=1_000_000)] = 64.0
+    leak_window_minutes: Annotated[float, Field(gt=0, le=10_080)] = 120.0
+    leak_idle_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+
+    @property
+    def loopback(self) -> bool:
+        """True when nobody outside this machine can connect."""
+        return self.host in ("127.0.0.1", "::1", "localhost")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _names_once(cls, keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+        if len({key.name for key in keys}) < len(keys):
+            raise ValueError("two keys have the same name")
+        return keys
 
 
 class VoiceEntry(_Section):
@@ -109,6 +156,70 @@ class Notify(_Section):
     quiet_minutes: Annotated[int, Field(ge=0, le=10_080)] = 60
 
 
+ISHOWTTS_URL = "http://127.0.0.1:27121"
+"""Where iShowTTS's own backend listens."""
+
+
+class BackendRequest(_Section):
+    """A request that shows whether a backend works.
+
+    Attributes:
+        body: sent as JSON; None sends nothing.
+        expect: what a good answer is, beside a status of 2xx. `ok`: nothing more. `json`: JSON.
+            `audio`: a recording that is not silent, as it is or in base64 as iShowTTS answers.
+            `contains:TEXT`: that text.
+    """
+
+    method: Annotated[str, Field(pattern=r"^[A-Z]+$")] = "GET"
+    path: Annotated[str, Field(pattern=r"^(/|https?://)")]
+    body: Any = None
+    expect: Annotated[str, Field(pattern=r"^(ok|json|audio|contains:.+)$")] = "ok"
+
+
+class Backend(_Section):
+    """A service that `supervise` starts, warms up and watches. Times are in seconds."""
+
+    command: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    directory: BoxPath | None = None
+    user: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")] | None = None
+    environment: dict[str, str] = Field(default_factory=dict)
+    preset: Literal["ishowtts", "none"] = "ishowtts"
+    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+")] | None = None
+    health: tuple[Annotated[str, Field(pattern=r"^(/|https?://)")], ...] | None = None
+    warmup: tuple[BackendRequest, ...] | None = None
+    canary: BackendRequest | None = None
+    start_limit: Annotated[float, Field(gt=0, le=86_400)] = 1800
+    start_grace: Annotated[float, Field(gt=0, le=3600)] = 120
+    warmup_timeout: Annotated[float, Field(gt=0, le=3600)] = 300
+    health_interval: Annotated[float, Field(gt=0, le=3600)] = 5
+    health_timeout: Annotated[float, Field(gt=0, le=600)] = 5
+    health_failures: Annotated[int, Field(ge=1, le=100)] = 3
+    canary_interval: Annotated[float, Field(gt=0, le=86_400)] = 60
+    canary_timeout: Annotated[float, Field(gt=0, le=3600)] = 60
+    canary_failures: Annotated[int, Field(ge=1, le=100)] = 2
+    idle_seconds: Annotated[float, Field(ge=0, le=3600)] = 5
+    stop_seconds: Annotated[float, Field(ge=0, le=600)] = 15
+    memory_limit_mb: Annotated[float, Field(gt=0)] | None = None
+    memory_growth_mb_per_hour: Annotated[float, Field(ge=0)] = 200
+    memory_window: Annotated[float, Field(gt=0, le=604_800)] = 3600
+    memory_wait: Annotated[float, Field(ge=0, le=86_400)] = 600
+
+    @field_validator("url")
+    @classmethod
+    def _real_port(cls, url: str | None) -> str | None:
+        # Reading a port that cannot be raises ValueError with what is wrong.
+        if url is not None and urlsplit(url).port == 0:
+            raise ValueError("0 is no port")
+        return url
+
+    @property
+    def verdict_seconds(self) -> float:
+        """Longest time from the first thing that goes wrong to the verdict that it is broken."""
+        health = self.health_failures * (self.health_interval + self.health_timeout)
+        canary = self.canary_failures * (self.canary_timeout + self.health_interval)
+        return max(health, canary)
+
+
 class Settings(_Section):
     """Everything a box can be told. Frozen; defaults are those of config/ishowtts-ops.yaml."""
 
@@ -119,6 +230,7 @@ class Settings(_Section):
     daemon: Daemon = Daemon()
     measure: Measure = Measure()
     notify: Notify = Notify()
+    backend: Backend = Backend()
     voices: tuple[VoiceEntry, ...] = ()
     default_voice: str | None = None
 
@@ -227,9 +339,17 @@ def _across(settings: Settings) -> list[Problem]:
     problems = []
     if settings.f5.weights == "file" and settings.f5.ckpt_file is None:
         problems.append(Problem("f5.ckpt_file", "must be given when f5.weights is `file`"))
-    loopback = settings.daemon.host in ("127.0.0.1", "::1", "localhost")
-    if not loopback:
+    port = urlsplit(settings.backend.url or ISHOWTTS_URL).port
+    if settings.backend.command and port == settings.daemon.port:
         problems.append(
-            Problem("daemon.host", "only loopback is served, since requests carry no API key yet")
+            Problem("daemon.port", f"{port} is the backend's too: each needs one of its own")
+        )
+    if not settings.daemon.loopback and not settings.daemon.api_keys:
+        problems.append(
+            Problem(
+                "daemon.host",
+                "other machines are served only with daemon.api_keys; without any it must be "
+                "loopback (127.0.0.1 or ::1)",
+            )
         )
     return problems

@@ -13,12 +13,9 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import fcntl
 import fnmatch
 import hashlib
-import json
 import os
-import pwd
 import shutil
 import stat
 import tempfile
@@ -27,15 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ishowtts_ops.errors import (
-    BoxLocked,
     NeedsRoot,
     OpsError,
     ReadOnlyViolation,
     ToolMissing,
     UsageError,
 )
+from ishowtts_ops.lockfile import hold
 from ishowtts_ops.paths import resolve
-from ishowtts_ops.process import BOX_PATH, clean_env, pipe, start
+from ishowtts_ops.process import BOX_PATH, clean_env, pipe, service_env, spawn, start
+from ishowtts_ops.process import Child as Child
 from ishowtts_ops.process import Result as Result
 
 SIM_MARKER = "/etc/ishowtts-sim.json"
@@ -273,14 +271,33 @@ class Host:
         """Run a program **of this machine** that may change the box's files."""
         return start(tuple(argv), argv[0], timeout, clean_env(env), stdin, on_line)
 
-    def pipe_here(self, argv: Sequence[str], data: bytes, *, timeout: float) -> bytes:
+    def pipe_here(
+        self,
+        argv: Sequence[str],
+        data: bytes,
+        *,
+        timeout: float,
+        env: Mapping[str, str] | None = None,
+    ) -> bytes:
         """Feed bytes to a program of this machine that changes nothing, and return its bytes.
 
         Raises:
             ToolMissing: there is no such program.
             CommandFailed: it ended badly or ran out of time.
         """
-        return pipe(argv, data, timeout)
+        return pipe(argv, data, timeout, env)
+
+    def spawn_here(
+        self, argv: Sequence[str], *, env: Mapping[str, str], folder: str | None = None
+    ) -> Child:
+        """Start a service of this machine and leave it running. It has our output and, with `env`
+        on top, our environment, without what a service manager told us.
+
+        Raises:
+            ToolMissing: there is no such program.
+            CommandFailed: it could not be started.
+        """
+        return spawn(argv, service_env(env), folder)
 
     def _run_box(
         self,
@@ -407,27 +424,19 @@ class Host:
         self.path(old, follow_last=False).replace(self.path(new, follow_last=False))
 
     @contextlib.contextmanager
-    def lock(self, box_path: str, doing: str) -> Iterator[None]:
+    def lock(self, box_path: str, doing: str, *, automatic: bool = False) -> Iterator[None]:
         """Hold an exclusive lock file; the kernel lets go of it when we die.
 
+        Args:
+            automatic: a timer's work. A person's command waits for it to end, since whoever saves
+                a setting and runs install must not be told that a timer noticed the setting first.
+
         Raises:
-            BoxLocked: somebody holds it; the message says who, since when and doing what.
+            BoxLocked: somebody holds it; the message says who and doing what.
         """
         self.mkdir(str(PurePosixPath(box_path).parent))
-        with self.path(box_path).open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise _held(box_path, file.name) from None
-            file.seek(0)
-            file.truncate()
-            json.dump({"pid": os.getpid(), "doing": doing, "user": _user()}, file)
-            file.flush()
-            try:
-                yield
-            finally:
-                file.seek(0)
-                file.truncate()
+        with hold(self.path(box_path), doing, automatic=automatic):
+            yield
 
 
 class ReadOnlyHost(Host):
@@ -439,6 +448,11 @@ class ReadOnlyHost(Host):
     def run_here(self, argv: Sequence[str], **_: object) -> Result:
         raise ReadOnlyViolation(f"`{' '.join(argv)}` would change the box during a read-only run.")
 
+    def spawn_here(
+        self, argv: Sequence[str], *, env: Mapping[str, str], folder: str | None = None
+    ) -> Child:
+        raise ReadOnlyViolation(f"`{' '.join(argv)}` would run during a read-only run.")
+
     def _refuse(self, *args: object, **_: object) -> None:
         raise ReadOnlyViolation(f"Changing {args[0]!r} during a read-only run.")
 
@@ -446,23 +460,6 @@ class ReadOnlyHost(Host):
     rmdir = _refuse  # type: ignore[assignment]
 
     @contextlib.contextmanager
-    def lock(self, box_path: str, doing: str) -> Iterator[None]:
+    def lock(self, box_path: str, doing: str, *, automatic: bool = False) -> Iterator[None]:
         self._refuse(box_path, doing)
         yield
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
-
-
-def _held(box_path: str, real: str) -> BoxLocked:
-    try:
-        who = json.loads(Path(real).read_text(encoding="utf-8"))
-        holder = f"process {who['pid']}, user {who['user']}"
-        text = f"`{who['doing']}` ({holder}) is at work on this box."
-    except (ValueError, KeyError, TypeError):
-        text = f"Another process holds {box_path}."
-    return BoxLocked(text, "Wait for it to end and run again; nothing was changed.")

@@ -64,6 +64,71 @@ def clean_env(extra: Mapping[str, str] | None) -> dict[str, str]:
     return {"PATH": default_path, **kept, **passed, "LC_ALL": "C.UTF-8", **(extra or {})}
 
 
+def service_env(extra: Mapping[str, str]) -> dict[str, str]:
+    """Our whole environment for a service that we run, without what a service manager said to us:
+    it would take our readiness, our watchdog and our sockets for its own."""
+    ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+    kept = {k: v for k, v in os.environ.items() if k not in ours and not k.startswith("LISTEN_")}
+    return {**kept, **extra}
+
+
+class Child:
+    """A process that runs on beside us, in a session of its own, with our output as its output.
+
+    Attributes:
+        pid: also the number of its process group and session.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self.pid = process.pid
+
+    def wait_for_end(self) -> None:
+        """Return once it has ended. It is not reaped yet, so that nobody else can be given its
+        number: what is left of its group can still be signalled safely."""
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+
+    def signal(self, number: int) -> None:
+        """Signal the process alone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def signal_group(self, number: int) -> None:
+        """Signal the process and those of its children that stayed in its group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def reap(self) -> int:
+        """Wait for its end and take note of it. Call once nobody signals it any more.
+
+        Returns:
+            its exit code, or the negative number of the signal that ended it.
+        """
+        return self._process.wait()
+
+
+def spawn(argv: Sequence[str], env: Mapping[str, str], folder: str | None) -> Child:
+    """Start a program that runs on.
+
+    Raises:
+        ToolMissing: there is no such program.
+        CommandFailed: it could not be started.
+    """
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            env=dict(env),
+            cwd=folder,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise ToolMissing(argv[0]) from None
+    except OSError as error:
+        raise CommandFailed(argv, f"could not be started ({error.strerror})", "") from None
+    return Child(process)
+
+
 def start(
     argv: tuple[str, ...],
     executable: str,
@@ -138,7 +203,9 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def pipe(argv: Sequence[str], data: bytes, timeout: float) -> bytes:
+def pipe(
+    argv: Sequence[str], data: bytes, timeout: float, env: Mapping[str, str] | None = None
+) -> bytes:
     """Feed bytes to a program and return the bytes it prints.
 
     Raises:
@@ -151,7 +218,7 @@ def pipe(argv: Sequence[str], data: bytes, timeout: float) -> bytes:
             input=data,
             capture_output=True,
             timeout=timeout,
-            env=clean_env(None),
+            env=clean_env(env),
             check=False,
         )
     except FileNotFoundError:

@@ -24,6 +24,8 @@ from ishowtts_ops.cli import (
     serve_cmd,
     speech,
     status_cmd,
+    supervise_cmd,
+    wheels_cmd,
 )
 from ishowtts_ops.errors import OpsError
 
@@ -47,7 +49,12 @@ app.command("status")(status_cmd.status)
 app.command("doctor")(doctor_cmd.doctor)
 app.add_typer(patch_cmd.app, name="patch")
 app.add_typer(power_cmd.app, name="power")
+app.add_typer(wheels_cmd.app, name="wheels")
 app.command("serve")(serve_cmd.serve)
+# A command's own options are its own, also where somebody forgets the --.
+app.command("supervise", context_settings={"allow_interspersed_args": False})(
+    supervise_cmd.supervise
+)
 app.command("say")(speech.say)
 app.add_typer(speech.voices, name="voices")
 app.add_typer(bench_cmd.app, name="bench")
@@ -76,13 +83,15 @@ def _top(
 
 def run(argv: list[str]) -> int:
     """Run one command and return its exit code; see errors.py for which is which."""
+    # Behind -- comes another program's command line, whose options are not ours.
+    own = argv[: argv.index("--")] if "--" in argv else argv
     try:
         app(args=argv, prog_name="ishowtts-ops")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except OpsError as error:
-        render.failure(_command(argv), error, as_json="--json" in argv)
-        if "--debug" in argv or os.environ.get("ISHOWTTS_DEBUG"):
+        render.failure(_command(argv), error, as_json="--json" in own)
+        if "--debug" in own or os.environ.get("ISHOWTTS_DEBUG"):
             raise
         return error.exit_code
     except KeyboardInterrupt:

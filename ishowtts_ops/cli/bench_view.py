@@ -14,11 +14,10 @@ from ishowtts_ops.errors import OpsError
 from ishowtts_ops.measure.compare import Comparison
 from ishowtts_ops.measure.fingerprint import hottest
 from ishowtts_ops.measure.history import History
-from ishowtts_ops.measure.run import METRICS, Run, from_json, ratio_text
+from ishowtts_ops.measure.run import METRICS, TITLES, Run, from_json, ratio_text
 from ishowtts_ops.measure.stats import Summary
 
 SPREAD_WANTED = 0.10
-NAMES = {"rtf": "RTF", "engine_s": "engine", "total_s": "total", "first_audio_s": "first audio"}
 
 
 def run(found: Run) -> None:
@@ -26,7 +25,7 @@ def run(found: Run) -> None:
     rtf = found.summary("rtf")
     passes = "1 pass" if rtf.count == 1 else f"{rtf.count} passes"
     render.say(f"{found.engine} on {found.device}, workload {found.workload}, {passes}", "bold")
-    rows = [(NAMES[metric], *_figures(metric, found.summary(metric))) for metric in METRICS]
+    rows = [(TITLES[metric], *_figures(metric, found.summary(metric))) for metric in METRICS]
     render.table(("", "median", "95 % interval", "p95", "spread"), rows)
     lines = []
     at_socket = found.extra.get("first_audio_at_socket_s")
@@ -72,7 +71,7 @@ def comparison(found: Comparison) -> None:
     render.say(found.verdict, "bold")
     rows = [
         (
-            NAMES[f.metric],
+            TITLES[f.metric],
             _value(f.metric, f.first.median),
             _value(f.metric, f.second.median),
             f.change,

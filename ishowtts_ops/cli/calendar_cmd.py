@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from ishowtts_ops.config import CONFIG_PATH, Settings, parse
 from ishowtts_ops.errors import BoxLocked, ConfigError, OpsError
 from ishowtts_ops.facts.daemon_health import DaemonHealth, read_daemon_health
 from ishowtts_ops.host import Host
+from ishowtts_ops.measure import fidelity
 from ishowtts_ops.measure import regress as rule
 from ishowtts_ops.measure.bench import Disturbed, Plan
 from ishowtts_ops.measure.compare import NotComparable
@@ -95,6 +97,9 @@ def _try(box: Box, settings: Settings, gives_way: bool, accept: bool) -> tuple[s
             source = locate(box.host.read_only(), settings).path
             proof = patch.verify(box.host.read_only(), source, settings)
             wrong = [f"{row.check}: {row.text}" for row in proof.rows if row.ok is False]
+            if not wrong:
+                result = fidelity.check(box.host.read_only(), settings, source)
+                wrong = [f"{item.check}: {item.text}" for item in result.failed]
             if wrong:
                 return f"The series does not verify: {'; '.join(wrong)}", None
         work = choose(settings.measure.workload)
@@ -131,8 +136,8 @@ def _is_choice(difference: Difference) -> bool:
 def _apply(host: Host, settings: Settings) -> None:
     text = host.read_text(CONFIG_PATH) if host.is_file(CONFIG_PATH) else ""
     steps = provision.all_steps(settings, Ledger.open(host), text, replace_config=False)
-    chosen = [step for step in steps if step.name != "config"]
-    provision.apply(host, chosen, log=render.log, on_step=announce, doing=DOING)
+    chosen = [step for step in provision.choose(steps, ()) if step.name != "config"]
+    provision.apply(host, chosen, log=render.log, on_step=announce, doing=DOING, automatic=True)
 
 
 def _passed(box: Box, settings: Settings, run: Run, changed: list[str], *, as_json: bool) -> int:
@@ -209,7 +214,7 @@ def notify(
             raise
         render.note(error.message, "yellow")
         channels = parse(good.config_text, "the last good configuration").notify
-    done = notifier.tell(host, channels, notifier.look(host, unit))
+    done = notifier.tell(host, channels, notifier.look(host, unit, os.environ))
     if as_json:
         render.envelope("notify", done, ok=not done.problems)
         return 1 if done.problems else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,10 +11,13 @@ import typer
 from ishowtts_ops.cli import findings, render
 from ishowtts_ops.cli.box import Box, Json, takes_box
 from ishowtts_ops.cli.install_cmd import announce, steps_of
+from ishowtts_ops.doctor import bundle as bundling
 from ishowtts_ops.doctor.finding import Finding
 from ishowtts_ops.doctor.fix import FixReport, fix
 from ishowtts_ops.doctor.report import Report
 from ishowtts_ops.doctor.run import examine, select
+from ishowtts_ops.doctor.under_load import LIMIT_S
+from ishowtts_ops.errors import OpsError, UsageError
 from ishowtts_ops.provision import install as provision
 
 
@@ -32,6 +36,18 @@ def doctor(
         bool,
         typer.Option("--thorough", help="Also import the engine and launch a kernel (seconds)."),
     ] = False,
+    under_load: Annotated[
+        bool,
+        typer.Option("--under-load", help="Also watch the box while it speaks (at most 20 s)."),
+    ] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            metavar="FILE.tar.gz",
+            help="Also write all of it, with logs and settings, to a file for a support request.",
+        ),
+    ] = None,
     list_checks: Annotated[bool, typer.Option("--list", help="List the checks and end.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show what is fine too.")
@@ -51,7 +67,21 @@ def doctor(
         else:
             render.table(("check", "looks at"), [(c.id, c.title) for c in checks])
         return 0
-    report = examine(box.host.read_only(), box.settings, checks=checks, thorough=thorough)
+    if fix_it and bundle is not None:
+        raise UsageError(
+            "--bundle goes with a look, not with --fix.", "Make the bundle first, then mend."
+        )
+    if under_load:
+        render.note(f"Watching the box while it works, for up to {LIMIT_S:.0f} s …", "dim")
+    report = examine(
+        box.host.read_only(),
+        box.settings,
+        checks=checks,
+        thorough=thorough,
+        under_load=under_load,
+    )
+    if bundle is not None:
+        _write_bundle(box, report, bundle)
     if fix_it:
         return _fix(box, report, yes=yes, as_json=as_json)
     if as_json:
@@ -61,6 +91,18 @@ def doctor(
         if report.fixable:
             render.note("`sudo ishowtts-ops doctor --fix` mends what names a step.", "dim")
     return report.exit_code
+
+
+def _write_bundle(box: Box, report: Report, path: Path) -> None:
+    data = bundling.pack(bundling.collect(report, box.settings_text[0], render.plain))
+    try:
+        bundling.save(path, data)
+    except OSError as error:
+        raise OpsError(
+            f"{path} cannot be written: {error.strerror}.", "Name a file in a folder of yours."
+        ) from None
+    render.note(f"{path} holds what was found ({len(data) / 1024:.0f} KiB), secrets removed.")
+    render.note("Look it through before you send it: logs may hold what was spoken.", "dim")
 
 
 def _fix(box: Box, report: Report, *, yes: bool, as_json: bool) -> int:
@@ -73,6 +115,10 @@ def _fix(box: Box, report: Report, *, yes: bool, as_json: bool) -> int:
         return report.exit_code
 
     def ask(step: str, concerned: Sequence[Finding]) -> bool:
+        if step in provision.ON_REQUEST:
+            # What it switches off is not ours, so --yes does not answer for its owner.
+            findings.show(concerned)
+            return render.confirm("Switch them off as shown? `uninstall` brings them back.")
         if yes:
             return True
         findings.show(concerned)
@@ -92,6 +138,8 @@ def _fix(box: Box, report: Report, *, yes: bool, as_json: bool) -> int:
     render.say()
     for attempt in result.attempts:
         detail = f": {attempt.detail}" if attempt.detail else ""
+        if attempt.outcome == "declined" and attempt.step in provision.ON_REQUEST:
+            detail = ": `sudo ishowtts-ops power resolve` asks again"
         render.say(f"{attempt.step:<8} {attempt.outcome}{detail}")
     render.say()
     findings.report(result.left, verbose=False)

@@ -24,8 +24,9 @@ def show(findings: Sequence[Finding], *, evidence: bool = True) -> None:
     for finding in findings:
         word, style = _MARKS[finding.severity]
         head = Text(f"{word:<8}", style=style) + Text(finding.text, style="bold")
-        if finding.effect is not None and finding.effect > 1:
-            head += Text(f" About {finding.effect:.1f}× slower.", style=style)
+        if finding.effect_text:
+            effect = finding.effect_text
+            head += Text(f" {effect[0].upper()}{effect[1:]}.", style=style)
         render.out.print(head, soft_wrap=not render.out.is_terminal)
         lines = []
         if evidence:

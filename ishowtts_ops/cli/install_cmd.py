@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,19 +11,27 @@ from ishowtts_ops.cli import findings, render
 from ishowtts_ops.cli.box import Box, Json, takes_box
 from ishowtts_ops.doctor.run import examine, preflight
 from ishowtts_ops.errors import UsageError
+from ishowtts_ops.host import BoxKind
 from ishowtts_ops.provision import install as provision
+from ishowtts_ops.provision.offline import FIRST_BOOT, NEED_A_RUNNING_BOX
 from ishowtts_ops.steps import Change, Ledger, Step
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show diffs and commands; change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before changing the box.")]
 
 
-def steps_of(box: Box) -> list[Step]:
+Wheels = Annotated[
+    Path | None,
+    typer.Option("--wheels", metavar="DIR", help="Take Python packages and F5-TTS from there."),
+]
+
+
+def steps_of(box: Box, wheels: Path | None = None) -> list[Step]:
     """Install's steps for this box and its settings."""
     text, _ = box.settings_text
     replace = box.config_file is not None
     ledger = Ledger.open(box.host)
-    return provision.all_steps(box.settings, ledger, text, replace_config=replace)
+    return provision.all_steps(box.settings, ledger, text, replace_config=replace, wheels=wheels)
 
 
 @takes_box
@@ -31,6 +40,7 @@ def install(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="STEP", help="Only this step; repeatable.")
     ] = None,
+    wheels: Wheels = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -41,8 +51,13 @@ def install(
     it again changes only what differs; a run that was interrupted is finished by the next one.
     """
     host, settings = box.host, box.settings
-    steps = provision.choose(steps_of(box), only or [])
-    blocking = preflight(host, settings, changes_follow=not dry_run).errors
+    steps = provision.choose(steps_of(box, wheels), only or [])
+    offline = host.kind is BoxKind.OFFLINE
+    blocking = [
+        finding
+        for finding in preflight(host, settings, changes_follow=not dry_run).errors
+        if not (offline and finding.check in NEED_A_RUNNING_BOX)
+    ]
     if blocking:
         if as_json:
             render.envelope("install", {"blocked_by": blocking}, ok=False)
@@ -61,6 +76,8 @@ def install(
             "Nothing was changed.", "Answer y, or give --yes; --dry-run shows every detail."
         )
     made = provision.apply(host, steps, log=render.log, on_step=announce) if changes else []
+    if offline:
+        return _wait_for_first_boot(made, as_json=as_json)
     report = examine(host.read_only(), settings)
     if as_json:
         rows = [{"step": c.step, "summary": c.summary} for c in made]
@@ -75,6 +92,17 @@ def install(
         render.say(f"Installed: {len(made)} changes made.")
     findings.summary(report)
     return report.exit_code
+
+
+def _wait_for_first_boot(made: list[Change], *, as_json: bool) -> int:
+    """A file system that is not running cannot be examined yet."""
+    if as_json:
+        rows = [{"step": c.step, "summary": c.summary} for c in made]
+        render.envelope("install", {"changes": rows, "finishes": FIRST_BOOT})
+    else:
+        render.say(f"Prepared: {len(made)} changes made. The rest comes with the first boot,")
+        render.say(f"by {FIRST_BOOT}, which removes itself when it is done.")
+    return 0
 
 
 def _show_plan(changes: list[Change], *, as_json: bool) -> int:

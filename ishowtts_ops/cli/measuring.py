@@ -168,7 +168,7 @@ def causes_in(report: Report) -> list[Cause]:
 def require_writable(box: Box) -> None:
     """Fail before a long run, not after it, when its result cannot be kept."""
     try:
-        with open_history(box.host):
+        with history_of(box, write=True):
             pass
     except OpsError as error:
         hint = error.hint or "Run the same command with sudo."

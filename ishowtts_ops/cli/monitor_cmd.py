@@ -64,15 +64,15 @@ def _print(watch: Monitor, limit: int | None, interval: float, file: TextIO | No
 
 def _live(watch: Monitor, limit: int | None, interval: float, file: TextIO | None) -> None:
     taken = 0
-    with Live(console=render.out, screen=True, auto_refresh=False) as screen:
-        with contextlib.suppress(KeyboardInterrupt):
-            while taken != limit:
-                began = time.monotonic()
-                reading = _read(watch, file)
-                screen.update(view(reading, render.out.width, render.out.height), refresh=True)
-                taken += 1
-                if taken != limit:
-                    time.sleep(max(0.0, interval - (time.monotonic() - began)))
+    screen = Live(console=render.out, screen=True, auto_refresh=False)
+    with screen, contextlib.suppress(KeyboardInterrupt):
+        while taken != limit:
+            began = time.monotonic()
+            reading = _read(watch, file)
+            screen.update(view(reading, render.out.width, render.out.height), refresh=True)
+            taken += 1
+            if taken != limit:
+                time.sleep(max(0.0, interval - (time.monotonic() - began)))
 
 
 def _read(watch: Monitor, file: TextIO | None) -> Reading:

@@ -8,7 +8,10 @@ import typer
 
 from ishowtts_ops.cli import render
 from ishowtts_ops.cli.box import Box, Json, takes_box
+from ishowtts_ops.cli.install_cmd import announce, steps_of
+from ishowtts_ops.errors import UsageError
 from ishowtts_ops.provision import guard as guarding
+from ishowtts_ops.provision import install as provision
 from ishowtts_ops.provision import power, power_status, power_undo
 from ishowtts_ops.provision.power import LockReport
 from ishowtts_ops.steps import Ledger
@@ -60,9 +63,16 @@ def lock(
     wait = power.WAIT_S if boot else power.WAIT_S / 3
     report = power.lock(host, policy, log=render.log, wait_s=wait)
     if as_json:
-        render.envelope("power lock", report, ok=report.ok)
+        render.envelope("power lock", report.data(), ok=report.ok)
     else:
         _show(report)
+        if mode is not None and mode != box.settings.power.mode:
+            render.note(
+                f"The configuration asks for `{box.settings.power.mode}`, which the guard brings"
+                f" back within {box.settings.power.guard_seconds} s and every boot does; set"
+                " power.mode to keep this one.",
+                "yellow",
+            )
     return 0 if report.ok else 1
 
 
@@ -100,9 +110,40 @@ def guard(box: Box, as_json: Json = False) -> int:
     """Look at the lock and restore it when it is lost (what ishowtts-guard.timer runs)."""
     report = guarding.check_and_restore(box.host, box.settings, render.log)
     if as_json:
-        render.envelope("power guard", report, ok=report.ok)
+        render.envelope("power guard", report.data(), ok=report.ok)
     else:
         render.say(f"Clock lock: {report.state.value}.")
         for remark in report.seen:
             render.say(remark)
     return 0 if report.ok else 1
+
+
+@app.command("resolve")
+@takes_box
+def resolve(
+    box: Box,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show it; change nothing.")] = False,
+) -> int:
+    """Keep others from the clocks: tuned, auto-cpufreq, power-profiles-daemon, hand-made units.
+
+    Services are disabled and stopped, jtop is ordered after our lock by a drop-in; no file of
+    another package is edited. `uninstall` brings all of it back. Afterwards mode and clocks are set
+    again.
+    """
+    steps = provision.choose(steps_of(box), ["rivals", "power"])
+    changes = provision.plan(box.host.read_only(), steps)
+    if not any(change.step == "rivals" for change in changes):
+        render.say("Nothing to do: nobody else sets mode or clocks.")
+        return 0
+    render.plan(changes, details=True)
+    if dry_run:
+        render.say("Nothing was changed (--dry-run).")
+        return 0
+    if not yes and not render.confirm("Do that? Uninstall brings it back."):
+        raise UsageError("Nothing was changed.", "Answer y, or give --yes.")
+    provision.apply(
+        box.host, steps, log=render.log, on_step=announce, doing="ishowtts-ops power resolve"
+    )
+    render.say("Nobody else sets mode or clocks any more.")
+    return 0

@@ -74,9 +74,11 @@ def failure(command: str, error: OpsError, *, as_json: bool) -> None:
         }
         print(json.dumps(body, ensure_ascii=False, indent=2))
         return
-    err.print(Text("error: ", style="bold red") + Text(error.message))
+    err.print(
+        Text("error: ", style="bold red") + Text(error.message), soft_wrap=not err.is_terminal
+    )
     if error.hint:
-        err.print(Text("  next: ", style="bold") + Text(error.hint))
+        err.print(Text("  next: ", style="bold") + Text(error.hint), soft_wrap=not err.is_terminal)
 
 
 def log(line: str) -> None:
@@ -106,7 +108,8 @@ def plan(changes: Sequence[Change], *, details: bool) -> None:
         out.print(
             Text("~ ", style="bold yellow")
             + Text(f"{change.step:<8} ", style="bold")
-            + Text(change.summary + marks)
+            + Text(change.summary + marks),
+            soft_wrap=not out.is_terminal,
         )
         if details:
             _preview(change.preview)

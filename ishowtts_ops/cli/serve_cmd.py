@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from pydantic import ValidationError
 
 from ishowtts_ops.cli.box import Box, takes_box
-from ishowtts_ops.config import MANIFEST_PATH, Manifest
+from ishowtts_ops.config import MANIFEST_PATH, Manifest, Settings
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host
 
@@ -20,7 +22,12 @@ def serve(box: Box) -> int:
     # Not at the top: the web framework's import would cost every other verb a second.
     from ishowtts_ops.daemon.serve import run
 
-    return run(box.settings, _manifest(box.host), box.host)
+    return run(*_state(box), box.host, lambda: _state(dataclasses.replace(box)))
+
+
+def _state(box: Box) -> tuple[Settings, Manifest]:
+    """As the files say now: a box remembers what it has read, so a SIGHUP asks a new one."""
+    return box.settings, _manifest(box.host)
 
 
 def _manifest(host: Host) -> Manifest:

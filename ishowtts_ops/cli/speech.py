@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
 from ishowtts_ops.cli import render
 from ishowtts_ops.cli.box import Box, Json, takes_box
-from ishowtts_ops.client import DaemonClient, SpokenAudio
+from ishowtts_ops.client import DaemonClient, SpokenAudio, VoiceInfo
 from ishowtts_ops.errors import UsageError
+
+FORMATS = ("wav", "pcm", "flac", "opus", "mp3", "aac")
 
 voices = typer.Typer(help="The voices the daemon speaks with.", no_args_is_help=True)
 
@@ -34,32 +37,80 @@ def say(
     nfe: Annotated[int | None, typer.Option("--nfe", help="ODE steps, f5 only.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="For the same noise again.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A WAV file; - is standard output.")
+        Path | None, typer.Option("--output", "-o", help="A file; - is standard output.")
     ] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Have it sent as it is made.")] = False,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", help=f"{', '.join(FORMATS)}; left out, as the file is called."),
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Have it sent, and written, as it is made.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
-    """Speak a text into a WAV file through the running daemon.
+    """Speak a text into a file through the running daemon.
 
-    Without --output the file is speech.wav in this folder.
+    Without --output the file is speech.wav in this folder. To hear it as it is made:
+    `ishowtts-ops say --stream -o - TEXT | aplay`.
     """
     words = sys.stdin.read() if text == "-" else text
-    target = output or Path("speech.wav")
+    kind = _format(format, output)
+    target = output or Path(f"speech.{kind}")
     to_stdout = str(target) == "-"
     if as_json and to_stdout:
         raise UsageError("--json and `-o -` both want standard output.", "Give -o a file.")
     if not to_stdout and not target.parent.is_dir():
         raise UsageError(f"There is no folder {target.parent}.", "Make it, or choose another -o.")
-    with client(box) as daemon:
+    with contextlib.ExitStack() as stack:
+        daemon = stack.enter_context(client(box))
+        sink = Sink(target)
+        stack.callback(sink.close)
         spoken = daemon.speak(
-            words, voice, speed=speed, stream=stream, model=engine, nfe=nfe, seed=seed
+            words,
+            voice,
+            kind,
+            speed,
+            stream=stream,
+            on_part=sink.write if stream else None,
+            model=engine,
+            nfe=nfe,
+            seed=seed,
         )
-    if to_stdout:
-        sys.stdout.buffer.write(spoken.content)
-        return 0
-    target.write_bytes(spoken.content)
-    _tell(spoken, target, as_json=as_json)
+        if not stream:
+            sink.write(spoken.content)
+    if not to_stdout:
+        _tell(spoken, target, as_json=as_json)
     return 0
+
+
+class Sink:
+    """A file, or standard output, that is opened when the first bytes come: a refused request
+    leaves an older file as it was."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._file: BinaryIO | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._file is None:
+            to_stdout = str(self._target) == "-"
+            self._file = sys.stdout.buffer if to_stdout else self._target.open("wb")
+        self._file.write(data)
+        self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None and self._file is not sys.stdout.buffer:
+            self._file.close()
+
+
+def _format(asked: str | None, output: Path | None) -> str:
+    if asked is not None:
+        if asked not in FORMATS:
+            raise UsageError(f"There is no format {asked!r}.", f"Formats: {', '.join(FORMATS)}.")
+        return asked
+    suffix = output.suffix.lstrip(".").lower() if output else ""
+    suffix = {"ogg": "opus"}.get(suffix, suffix)
+    return suffix if suffix in FORMATS else "wav"
 
 
 def _tell(spoken: SpokenAudio, target: Path, *, as_json: bool) -> None:
@@ -97,15 +148,116 @@ def list_voices(box: Box, as_json: Json = False) -> int:
         render.envelope("voices list", rows)
         return 0
     render.table(
-        ("voice", "language", "", "reference"),
+        ("voice", "language", "from", "", "reference"),
         [
             (
                 row.id,
                 row.language or "",
+                _source(row),
                 "default" if row.default else "",
-                row.reference_text or ("built in" if row.builtin else ""),
+                row.reference_text or "",
             )
             for row in rows
         ],
     )
     return 0
+
+
+@voices.command("show")
+@takes_box
+def show_voice(
+    box: Box,
+    voice: Annotated[str, typer.Argument(help="See `voices list`.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write its recording to this WAV file.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Show a voice, and fetch its recording."""
+    with client(box) as daemon:
+        found = daemon.voice(voice)
+        audio = daemon.voice_audio(voice) if output else b""
+    if output:
+        output.write_bytes(audio)
+    if as_json:
+        render.envelope("voices show", found)
+        return 0
+    _show(found)
+    return 0
+
+
+@voices.command("add")
+@takes_box
+def add_voice(
+    box: Box,
+    voice: Annotated[str, typer.Argument(help="Its name: letters, digits, `_`, `.` and `-`.")],
+    audio: Annotated[
+        Path | None, typer.Argument(help="3 to 12 s of clean speech, in any usual format.")
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", "-t", help="Exactly the words spoken in it.")
+    ] = None,
+    language: Annotated[str | None, typer.Option("--language", help="Such as en or zh.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of a voice of the same name.")
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Give the running daemon a voice, for the next request.
+
+    It is judged first: length, level, clipping, silence, and whether the words fit the recording.
+    With --replace, what is left out stays as it is.
+    """
+    if not replace and (audio is None or text is None):
+        raise UsageError("A voice is a recording and its words.", "Give AUDIO and --text.")
+    if audio is not None and not audio.is_file():
+        raise UsageError(f"There is no file {audio}.", "Give a recording.")
+    content = audio.read_bytes() if audio else None
+    with client(box) as daemon:
+        added = daemon.add_voice(voice, content, text, language, replace=replace)
+    if as_json:
+        render.envelope("voices add", added)
+        return 0
+    _show(added.voice)
+    for name, value in added.figures.items():
+        render.say(f"{name.replace('_', ' ')}: {value:g}")
+    for warning in added.warnings:
+        render.note(warning, "yellow")
+    return 0
+
+
+@voices.command("remove")
+@takes_box
+def remove_voice(
+    box: Box,
+    voice: Annotated[str, typer.Argument(help="An added one; see `voices list`.")],
+    as_json: Json = False,
+) -> int:
+    """Delete an added voice. One of the box's that it stood for is back at once."""
+    with client(box) as daemon:
+        behind = daemon.remove_voice(voice)
+    if as_json:
+        render.envelope("voices remove", {"id": voice, "voice": behind})
+    elif behind is not None:
+        render.say(f"{voice}: the box's own is back.")
+    else:
+        render.say(f"{voice}: deleted.")
+    return 0
+
+
+def _source(row: VoiceInfo) -> str:
+    words = {"engine": "built in", "box": "the box", "added": "added"}
+    return words.get(row.source, row.source) + (", for the box's" if row.overrides else "")
+
+
+def _show(found: VoiceInfo) -> None:
+    seconds = found.reference_seconds
+    rows = [
+        ("voice", found.id),
+        ("language", found.language or "not given"),
+        ("from", _source(found)),
+        ("since", found.updated_at or ""),
+        ("recording", f"{seconds:.1f} s" if seconds is not None else ""),
+        ("transcript", found.reference_text or ""),
+    ]
+    render.pairs([row for row in rows if row[1]])

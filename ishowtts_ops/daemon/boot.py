@@ -33,7 +33,7 @@ def boot(worker: Worker, voices: Voices) -> Voice:
     load(worker)
     for number, voice in enumerate(voices, start=1):
         worker.condition.stage(f"warming voice {voice.id} ({number} of {len(voices)})")
-        audio = _audition(worker, voice)
+        audio = audition(worker, voice)
         log.info(journal.line("voice is warm", voice=voice.id, audio_s=audio.seconds))
     spent = time.monotonic() - began
     worker.condition.warmed_up(f"ready: {worker.engine.name} with {len(voices)} voices")
@@ -52,7 +52,12 @@ def load(worker: Worker) -> None:
     worker.engine.load(progress)
 
 
-def _audition(worker: Worker, voice: Voice) -> Audio:
+def audition(worker: Worker, voice: Voice) -> Audio:
+    """Prepare a voice, let it speak, and listen; on the engine's thread.
+
+    Raises:
+        OpsError: it does not speak.
+    """
     worker.engine.warm(voice, worker.beat)
     try:
         audio = worker.audition(SynthesisRequest(WARM_UP_TEXT, voice))

@@ -6,7 +6,7 @@ is arithmetic and may be called from any thread at any time after `warm`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,6 +42,25 @@ class StartRefused(OpsError):
     RestartPreventExitStatus=."""
 
     exit_code = 78
+
+
+class OutOfMemory(OpsError):
+    """The device has no memory left for this piece of work; smaller ones may still do."""
+
+
+class DeviceLost(OpsError):
+    """The device answers with errors, and will until the process is another one: after a CUDA error
+    the context is lost. 75 is EX_TEMPFAIL of sysexits.h: try again."""
+
+    exit_code = 75
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Bytes of the device's memory that the engine holds, and has held at most."""
+
+    held: int
+    peak: int
 
 
 @dataclass(frozen=True)
@@ -162,6 +181,8 @@ class Engine(Protocol):
 
         Raises:
             Cancelled: `cancelled()` was true.
+            OutOfMemory: a shorter text may still work.
+            DeviceLost: nothing will work any more.
         """
 
     def predict_seconds(self, text: str, voice: Voice, speed: float) -> float:
@@ -169,3 +190,34 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let go of everything."""
+
+    # ---- what not every engine has -----------------------------------------------------------
+
+    def free(self) -> None:
+        """Give back the memory that can be spared, at the price of speed."""
+        return
+
+    def memory(self) -> DeviceMemory | None:
+        """What it holds of the device's memory; None where it has none of its own. From any
+        thread."""
+        return None
+
+    def warm_rest(self, progress: Progress) -> None:
+        """Prepare what the first requests did not need (all lengths of text). Called when nothing
+        waits; `progress` raises `Cancelled` as soon as something does, and then it is called again
+        later."""
+        return
+
+    def together(self, request: SynthesisRequest, other: SynthesisRequest) -> bool:
+        """May both be spoken in one go by `speak_together`?"""
+        return False
+
+    def speak_together(
+        self, requests: Sequence[SynthesisRequest], progress: Progress, cancelled: Cancel
+    ) -> list[Samples]:
+        """The whole speech of several requests, each as it would be alone.
+
+        Raises:
+            Cancelled, OutOfMemory, DeviceLost: as `stream`.
+        """
+        raise RuntimeError(f"`together` of {self.name} is never true")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ishowtts_ops.config import Manifest, Settings
 from ishowtts_ops.daemon import espeak
+from ishowtts_ops.daemon.by_content import ByContent
 from ishowtts_ops.daemon.engine import Engine
 from ishowtts_ops.daemon.espeak import EspeakEngine
 from ishowtts_ops.daemon.f5 import F5Engine
@@ -19,10 +20,10 @@ def make_engine(settings: Settings, manifest: Manifest, host: Host) -> Engine:
     """
     kind = settings.engine.kind
     if kind == "f5":
-        return F5Engine(manifest, host)
+        return ByContent(F5Engine(manifest, host))
     if kind == "espeak":
         return EspeakEngine(host)
-    return ToneEngine()
+    return ByContent(ToneEngine())
 
 
 def make_fallback(engine: Engine, host: Host) -> Engine | None:

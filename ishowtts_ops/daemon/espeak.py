@@ -14,6 +14,7 @@ from ishowtts_ops.daemon.engine import (
     SAMPLE_RATE,
     Cancel,
     Cancelled,
+    Engine,
     Progress,
     Samples,
     StartRefused,
@@ -28,6 +29,9 @@ PROGRAM = "espeak-ng"
 WORDS_PER_MINUTE = 175
 """espeak-ng's own default pace."""
 PIECE_TIMEOUT_S = 20.0
+ENVIRONMENT = {"XDG_CONFIG_HOME": "/dev/null", "XDG_RUNTIME_DIR": "/dev/null"}
+"""espeak-ng is linked with PulseAudio's client, which makes folders below these as soon as it runs.
+Nothing is played here, and below a device it can make none."""
 LANGUAGES = ("en", "zh", "de", "es", "fr", "it", "ja", "ko", "pt", "ru")
 _ESPEAK_NAMES = {"en": "en-us", "zh": "cmn", "pt": "pt-br"}
 """Where espeak-ng's name of a language is not its two letters."""
@@ -39,7 +43,7 @@ _SCRIPTS = (
 )
 
 
-class EspeakEngine:
+class EspeakEngine(Engine):
     """See the module."""
 
     name = PROGRAM.removesuffix("-ng")
@@ -55,11 +59,11 @@ class EspeakEngine:
     def load(self, progress: Progress) -> None:
         progress(f"asking {PROGRAM} for its version")
         try:
-            version = self._host.pipe_here([PROGRAM, "--version"], b"", timeout=PIECE_TIMEOUT_S)
+            version = _ask(self._host, [PROGRAM, "--version"])
         except ToolMissing as missing:
             raise StartRefused(missing.message, f"Run `apt-get install {PROGRAM}`.") from None
         self.source["version"] = version.decode(errors="replace").split("  ")[0].strip()
-        listed = self._host.pipe_here([PROGRAM, "--voices"], b"", timeout=PIECE_TIMEOUT_S)
+        listed = _ask(self._host, [PROGRAM, "--voices"])
         rows = listed.decode(errors="replace").splitlines()[1:]
         tags = {row.split()[1] for row in rows}
         # `fr` is understood where only `fr-fr` is listed.
@@ -77,7 +81,7 @@ class EspeakEngine:
         for piece in pieces(request.text):
             if cancelled():
                 raise Cancelled
-            spoken = self._host.pipe_here(argv, piece.encode(), timeout=PIECE_TIMEOUT_S)
+            spoken = _ask(self._host, argv, piece)
             progress("speaking")
             yield decode(spoken)
 
@@ -99,10 +103,14 @@ class EspeakEngine:
         return _ESPEAK_NAMES["en"]
 
 
+def _ask(host: Host, argv: list[str], text: str = "") -> bytes:
+    return host.pipe_here(argv, text.encode(), timeout=PIECE_TIMEOUT_S, env=ENVIRONMENT)
+
+
 def available(host: Host) -> bool:
     """True when espeak-ng can be run."""
     try:
-        host.pipe_here([PROGRAM, "--version"], b"", timeout=PIECE_TIMEOUT_S)
+        _ask(host, [PROGRAM, "--version"])
     except OpsError:
         return False
     return True

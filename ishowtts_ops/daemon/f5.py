@@ -6,11 +6,13 @@ the daemon's HTTP side answers meanwhile.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
+import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,10 @@ from ishowtts_ops.daemon.engine import (
     SAMPLE_RATE,
     Cancel,
     Cancelled,
+    DeviceLost,
+    DeviceMemory,
+    Engine,
+    OutOfMemory,
     Progress,
     Samples,
     StartRefused,
@@ -34,10 +40,13 @@ from ishowtts_ops.host import Host
 log = logging.getLogger(__name__)
 
 ENTRY = "f5_tts/fast/synthesizer.py"
+OUT_OF_MEMORY = ("out of memory", "NvMapMemAlloc", "CUBLAS_STATUS_ALLOC_FAILED")
+"""On a Jetson an allocation also fails below torch, in nvmap or in cuBLAS."""
+DEVICE_LOST = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "cuFFT error", "CUFFT_")
 MEND = "Run `ishowtts-ops install`, which brings the sources and applies the series."
 
 
-class F5Engine:
+class F5Engine(Engine):
     """See the module. What it needs to know is in the manifest that install wrote."""
 
     name = "f5"
@@ -65,6 +74,7 @@ class F5Engine:
         self._settings: Any = None
         self._cancelled: type[BaseException] = Cancelled
         self._voices: dict[str, Any] = {}
+        self._torch: Any = None
 
     def load(self, progress: Progress) -> None:
         progress("importing torch and f5_tts")
@@ -82,12 +92,17 @@ class F5Engine:
             raise StartRefused(
                 f"f5_tts was imported from {imported}, not from the patched sources.", MEND
             )
+        import torch
+
+        self._torch = torch
         self._settings = fast.SynthesisSettings
         self._cancelled = fast.Cancelled
         try:
             self._synthesizer = self._load(fast, progress)
         except ValueError as error:
             raise StartRefused(f"The F5 engine refuses to load: {error}.", MEND) from None
+        except RuntimeError as error:
+            raise self._device_error(error) from error
         self.device = str(self._synthesizer.engine.weights.device)
         if self._synthesizer.sample_rate != SAMPLE_RATE:
             raise StartRefused(
@@ -130,14 +145,8 @@ class F5Engine:
     def stream(
         self, request: SynthesisRequest, progress: Progress, cancelled: Cancel
     ) -> Iterator[Samples]:
-        manifest = self._manifest
         try:
-            settings = self._settings(
-                nfe=request.nfe or manifest.nfe,
-                cfg_strength=manifest.cfg_strength,
-                speed=request.speed,
-                seed=request.seed,
-            )
+            settings = self._settings_of(request)
             pieces = self._synthesizer.stream(
                 request.text,
                 self._voices[request.voice.id],
@@ -152,6 +161,80 @@ class F5Engine:
                 yield np.asarray(samples, dtype=np.float32)
         except self._cancelled:
             raise Cancelled from None
+        except RuntimeError as error:
+            raise self._device_error(error) from error
+
+    def together(self, request: SynthesisRequest, other: SynthesisRequest) -> bool:
+        return (
+            (request.nfe, request.speed) == (other.nfe, other.speed)
+            and self._short(request)
+            and self._short(other)
+        )
+
+    def _short(self, request: SynthesisRequest) -> bool:
+        """Spoken in one chunk, as `Synthesizer.batch` wants it."""
+        voice = self._voices[request.voice.id]
+        settings = self._settings_of(request)
+        return len(self._synthesizer.chunks(request.text, voice, settings, streaming=False)) == 1
+
+    def _settings_of(self, request: SynthesisRequest) -> Any:
+        return self._settings(
+            nfe=request.nfe or self._manifest.nfe,
+            cfg_strength=self._manifest.cfg_strength,
+            speed=request.speed,
+            seed=request.seed,
+        )
+
+    def speak_together(
+        self, requests: Sequence[SynthesisRequest], progress: Progress, cancelled: Cancel
+    ) -> list[Samples]:
+        pairs = [(request.text, self._voices[request.voice.id]) for request in requests]
+        seeds = [secrets.randbits(62) if r.seed is None else r.seed for r in requests]
+        try:
+            made = self._synthesizer.batch(
+                pairs,
+                self._settings_of(requests[0]),
+                seeds=seeds,
+                cancelled=cancelled,
+                progress=lambda: progress("denoising"),
+            )
+        except self._cancelled:
+            raise Cancelled from None
+        except RuntimeError as error:
+            raise self._device_error(error) from error
+        return [np.asarray(samples, dtype=np.float32) for samples in made]
+
+    def warm_rest(self, progress: Progress) -> None:
+        try:
+            self._synthesizer.warm(full=True, progress=progress)
+        except RuntimeError as error:
+            raise self._device_error(error) from error
+
+    def free(self) -> None:
+        if self._torch is not None and self._torch.cuda.is_available():
+            gc.collect()
+            self._torch.cuda.empty_cache()
+
+    def memory(self) -> DeviceMemory | None:
+        torch, device = self._torch, self.device
+        if torch is None or not device.startswith("cuda"):
+            return None
+        return DeviceMemory(
+            int(torch.cuda.memory_reserved(device)), int(torch.cuda.max_memory_reserved(device))
+        )
+
+    def _device_error(self, error: RuntimeError) -> Exception:
+        """What an error of torch means for those who come after. Its own types are not the same in
+        all its releases; its words are."""
+        text = str(error)
+        first = text.splitlines()[0] if text else type(error).__name__
+        if isinstance(error, self._torch.cuda.OutOfMemoryError) or any(
+            words in text for words in OUT_OF_MEMORY
+        ):
+            return OutOfMemory(first)
+        if any(words in text for words in DEVICE_LOST):
+            return DeviceLost(first, "The daemon is started again, which makes a new CUDA context.")
+        return error
 
     def predict_seconds(self, text: str, voice: Voice, speed: float) -> float:
         try:

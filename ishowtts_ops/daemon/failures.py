@@ -3,6 +3,10 @@
 Refusal
 ├── BadInput        the request is off; names the field
 ├── BodyTooLarge
+├── BadVoice        a recording or transcript that is none; carries every reason
+├── VoiceConflict   the voice is there already, or cannot be changed
+├── StoreFailed     the disk does not take a voice
+├── NotThere        there is a voice, but not what was asked of it
 ├── UnknownVoice    carries the voices there are
 ├── UnknownModel    carries the models there are
 ├── NotReady        warming up, or not healthy
@@ -57,6 +61,22 @@ class BadInput(Refusal):
 
 
 class BodyTooLarge(Refusal):
+    pass
+
+
+class BadVoice(Refusal):
+    pass
+
+
+class VoiceConflict(Refusal):
+    pass
+
+
+class StoreFailed(Refusal):
+    pass
+
+
+class NotThere(Refusal):
     pass
 
 
@@ -121,6 +141,10 @@ class Answer:
 TABLE: Mapping[type[Refusal], Answer] = {
     BadInput: Answer(400, "invalid_request_error", "invalid_value", "invalid"),
     BodyTooLarge: Answer(413, "invalid_request_error", "body_too_large", "invalid"),
+    BadVoice: Answer(422, "invalid_request_error", "bad_voice", "invalid"),
+    VoiceConflict: Answer(409, "invalid_request_error", "voice_conflict", "invalid"),
+    StoreFailed: Answer(507, "server_error", "storage_failed", "failed"),
+    NotThere: Answer(404, "invalid_request_error", "not_found", "invalid"),
     UnknownVoice: Answer(404, "invalid_request_error", "voice_not_found", "invalid"),
     UnknownModel: Answer(404, "invalid_request_error", "model_not_found", "invalid"),
     NotReady: Answer(503, "service_unavailable", "not_ready", "not_ready"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import threading
 import time
 from collections.abc import Callable
@@ -37,6 +38,13 @@ Reply = Callable[[Event], None]
 """The way back to the caller; called from the engine thread, never blocks."""
 
 
+class Priority(enum.IntEnum):
+    """Who goes first: the lower number."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
 @dataclass(eq=False)
 class Job:
     """An admitted request.
@@ -44,6 +52,9 @@ class Job:
     Attributes:
         deadline: `time.monotonic()` after which it may no longer be begun.
         predicted_seconds: of speech.
+        caller: whose it is, for fairness: a key's name or an address.
+        rescue: asked once when the engine cannot speak it and nothing of it was sent yet; true when
+            somebody else took it over, who then ends it.
     """
 
     id: str
@@ -51,11 +62,34 @@ class Job:
     reply: Reply
     deadline: float
     predicted_seconds: float
+    caller: str = ""
+    priority: Priority = Priority.INTERACTIVE
+    rescue: Callable[[Refusal], bool] | None = None
     admitted: float = field(default_factory=time.monotonic)
     gone: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits any more."""
-    _end: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    begun: bool = False
+    """True once speech was sent."""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _ended: bool = False
 
     def finish(self) -> bool:
         """True for the first who ends the job; it ends once, however many have a reason to."""
-        return self._end.acquire(blocking=False)
+        with self._lock:
+            first = not self._ended
+            self._ended = True
+            return first
+
+    def chunk(self, samples: Samples) -> None:
+        """Send speech; a job that has ended sends nothing more, whatever its engine still makes."""
+        with self._lock:
+            if not self._ended:
+                self.begun = True
+                self.tell(Chunk(samples))
+
+    def tell(self, event: Event) -> None:
+        """Reply. A caller whose event loop is closed cannot be told, and counts as gone."""
+        try:
+            self.reply(event)
+        except RuntimeError:
+            self.gone.set()

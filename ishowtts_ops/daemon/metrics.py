@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -72,6 +72,27 @@ class Metrics:
             "Requests spoken by the fallback because the engine was not ready.",
             registry=registry,
         )
+        self._drops = Counter(
+            "ishowtts_drops",
+            "Requests that were not spoken, by the code of their error.",
+            ("reason",),
+            registry=registry,
+        )
+        self._batch = Histogram(
+            "ishowtts_batch_size",
+            "Requests computed together, of those that were.",
+            buckets=(1, 2, 3, 4, 6, 8, 12, 16),
+            registry=registry,
+        )
+        self._restarts = Gauge(
+            "ishowtts_restarts",
+            "Ends of earlier daemons on this box, by cause; `killed` did not say why.",
+            ("cause",),
+            registry=registry,
+        )
+        self._reloads = Counter(
+            "ishowtts_reloads", "Answers to SIGHUP.", ("outcome",), registry=registry
+        )
         self.info = Info("ishowtts_daemon", "What is running.", registry=registry)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
@@ -86,8 +107,19 @@ class Metrics:
         self._rtf.labels(engine).observe(timings.rtf)
         self._audio.labels(engine).inc(timings.audio_seconds)
 
-    def refused(self, engine: str, outcome: str) -> None:
+    def refused(self, engine: str, outcome: str, code: str) -> None:
         self._requests.labels(outcome, engine).inc()
+        self._drops.labels(code).inc()
+
+    def batched(self, size: int) -> None:
+        self._batch.observe(size)
+
+    def restarts(self, causes: Mapping[str, int]) -> None:
+        for cause, count in causes.items():
+            self._restarts.labels(cause).set(count)
+
+    def reloaded(self, outcome: str) -> None:
+        self._reloads.labels(outcome).inc()
 
     def fell_back(self) -> None:
         self._fallbacks.inc()

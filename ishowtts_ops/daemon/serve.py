@@ -1,36 +1,48 @@
 """Runs the daemon: listen, load, warm up, tell systemd, serve, drain.
 
-Exit codes: 0 after a drain, 128+N when a second signal N cut it short, 78 (EX_CONFIG) when starting
-again cannot help (the unit's RestartPreventExitStatus=78), 1 for everything that it may mend.
+Exit codes: 0 after a drain, asked for or planned because of a leak; 128+N when a second signal N
+cut it short; 78 (EX_CONFIG) when starting again cannot help (the unit's
+RestartPreventExitStatus=78); 75 (EX_TEMPFAIL) when the device is lost or stays out of memory; 1 for
+everything else that starting again may mend.
 """
 
 from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import logging
 import os
+import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType
 
 import uvicorn
 
 from ishowtts_ops.config import Manifest, Settings
 from ishowtts_ops.daemon import journal
-from ishowtts_ops.daemon.boot import boot, load
-from ishowtts_ops.daemon.engine import Engine, StartRefused, Timings, Voice
+from ishowtts_ops.daemon.auth import Gate
+from ishowtts_ops.daemon.boot import audition, boot, load
+from ishowtts_ops.daemon.by_content import content_voice
+from ishowtts_ops.daemon.engine import DeviceLost, Engine, StartRefused, Timings, Voice
 from ishowtts_ops.daemon.engines import make_engine, make_fallback
 from ishowtts_ops.daemon.failures import Refusal
 from ishowtts_ops.daemon.http import build_app
 from ishowtts_ops.daemon.job import Job
+from ishowtts_ops.daemon.memory import MemoryUse, memory_use
 from ishowtts_ops.daemon.metrics import Metrics
+from ishowtts_ops.daemon.metrics_box import BoxReadings
+from ishowtts_ops.daemon.metrics_lives import Lives, state_folder
 from ishowtts_ops.daemon.notify import Notifier, Watch
 from ishowtts_ops.daemon.pulse import Condition, Pulse
+from ishowtts_ops.daemon.reload import ReloadRefused, Source, refuse_unchangeable
+from ishowtts_ops.daemon.routes_speech import MAX_BODY_BYTES
+from ishowtts_ops.daemon.sentinel import Leak, LeakWatch, Sentinel
 from ishowtts_ops.daemon.service import Service
-from ishowtts_ops.daemon.voices import load_voices
+from ishowtts_ops.daemon.voices import Voices, load_voices
 from ishowtts_ops.daemon.worker import Worker
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host
@@ -41,16 +53,31 @@ CANARIES_PER_PERIOD = 3
 """Canaries of an idle engine per watchdog period: one may be late without harm."""
 FALLBACK_CANARY_S = 300.0
 """No watchdog waits for the fallback's canaries."""
+SWITCH_INTERVAL_S = 0.001
+"""How long the engine's thread may keep the interpreter while the event loop wants it; Python's own
+5 ms would be the largest part of a request's overhead."""
+KEEP_ALIVE_S = 75
+"""Longer than clients keep an idle connection (httpx: 5 s, browsers: a minute), so that it is never
+we who close it just as the next request comes."""
+RESCUE_S = 5.0
+"""For the fallback to finish what it took over before the daemon ends."""
 LAST_WORDS_S = 1
 """For answers that are on their way out when the daemon ends, and for the engine's thread."""
 
 
-def run(settings: Settings, manifest: Manifest, host: Host) -> int:
-    """Serve until told to stop; returns the exit code (see the module)."""
+def run(settings: Settings, manifest: Manifest, host: Host, source: Source | None = None) -> int:
+    """Serve until told to stop; returns the exit code (see the module).
+
+    Args:
+        source: reads settings and manifest again for a SIGHUP; without one it is refused.
+    """
     journal.setup()
     faulthandler.enable()
+    # A SIGHUP before there is anything to reload must not end the start.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
-        daemon = Daemon(settings, manifest, host)
+        daemon = Daemon(settings, manifest, host, source)
         return daemon.run()
     except OpsError as error:
         return _refuse(error)
@@ -58,7 +85,7 @@ def run(settings: Settings, manifest: Manifest, host: Host) -> int:
 
 def _refuse(error: OpsError) -> int:
     log.error(" ".join(filter(None, (error.message, error.hint))))
-    return error.exit_code if isinstance(error, StartRefused) else 1
+    return error.exit_code if isinstance(error, (StartRefused, DeviceLost)) else 1
 
 
 class Daemon:
@@ -68,8 +95,22 @@ class Daemon:
         OpsError: it cannot start.
     """
 
-    def __init__(self, settings: Settings, manifest: Manifest, host: Host) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        manifest: Manifest,
+        host: Host,
+        source: Source | None = None,
+    ) -> None:
+        self._all_settings = settings
+        self._manifest = manifest
+        self._host = host
+        self._source = source
         self._settings = settings.daemon
+        self._metrics = Metrics()
+        self._lives = Lives(state_folder())
+        self._cause: str | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._notifier = Notifier()
         self._condition = Condition(self._notifier.status)
         self._code = 0
@@ -86,16 +127,22 @@ class Daemon:
             self._pulse, self._condition, self._notifier, period, self._primary.abandon
         )
         self._service = Service(
-            settings, manifest, self._voices, Metrics(), self._primary, self._fallback
+            settings, manifest, self._voices, self._metrics, self._primary, self._fallback
         )
+        self._sentinel = self._make_sentinel()
+        self._publish()
         self._socket = _listen(self._settings.host, self._settings.port)
+        self._gate = Gate(build_app(self._service, host), self._settings, self._metrics)
         config = uvicorn.Config(
-            build_app(self._service),
+            self._gate,
             log_config=None,
             access_log=False,
             lifespan="off",
-            ws="none",
+            ws="auto",
+            ws_max_size=MAX_BODY_BYTES,
+            ws_per_message_deflate=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=LAST_WORDS_S,
         )
         self._server = _Server(config, self._started, self._signalled)
@@ -111,6 +158,9 @@ class Daemon:
             condition,
             pulse,
             queue_limit=self._settings.queue_limit,
+            queue_seconds=self._settings.queue_seconds,
+            batch=self._settings.batch,
+            on_batch=self._metrics.batched,
             canary_seconds=canary_seconds,
             observer=ended,
         )
@@ -122,15 +172,53 @@ class Daemon:
             return None
         return self._worker(fallback, Condition(), Pulse(), FALLBACK_CANARY_S)
 
+    def _make_sentinel(self) -> Sentinel:
+        window = self._settings.leak_window_minutes * 60
+        worker = self._primary
+        return Sentinel(
+            LeakWatch(window, self._settings.leak_mb_per_hour),
+            window,
+            read=self._memory,
+            settled=lambda: worker.condition.warm,
+            idle_seconds=lambda: min(one.idle_seconds for one in self._workers),
+            gap=self._settings.leak_idle_seconds,
+            on_leak=self._leaks,
+        )
+
+    def _memory(self) -> MemoryUse:
+        return memory_use(self._primary.engine)
+
+    def _publish(self) -> None:
+        gauge = self._metrics.gauge
+        gauge("ishowtts_resident_bytes", "Memory of the process.", lambda: self._memory().resident)
+        gauge(
+            "ishowtts_device_bytes",
+            "Memory that the engine holds on its device; NaN without one.",
+            lambda: float("nan") if (held := self._memory().device) is None else held,
+        )
+        gauge(
+            "ishowtts_leak_suspected",
+            "1 when memory has grown for a whole window and a restart is planned.",
+            lambda: float(self._sentinel.leak is not None),
+        )
+        BoxReadings(self._host).publish(gauge)
+
+    @property
+    def _workers(self) -> list[Worker]:
+        return [worker for worker in (self._primary, self._fallback) if worker]
+
     # ---- life --------------------------------------------------------------------------------
 
     def run(self) -> int:
         """Serve; returns the exit code."""
+        self._lives.begin()
+        self._metrics.restarts(self._lives.ends)
         self._server.run(sockets=[self._socket])
         self._watch.stop()
-        workers = [worker for worker in (self._primary, self._fallback) if worker]
+        self._sentinel.stop()
         patience = 0 if self._signals > 1 else LAST_WORDS_S
-        ended = [worker.stop(patience) for worker in workers]
+        ended = [worker.stop(patience) for worker in self._workers]
+        self._lives.end(self._cause)
         if not all(ended):
             # A thread inside a hung driver call cannot be torn down in an orderly way: waiting for
             # it, or freeing what it uses, would hang or crash instead of ending.
@@ -147,13 +235,19 @@ class Daemon:
         log.info(journal.line("listening", host=host, port=port, pid=os.getpid()))
         if self._fallback:
             self._fallback.start(self._boot_fallback, _fallback_ended)
+        self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         self._watch.start()
+        self._sentinel.start()
         self._primary.start(self._boot, self._engine_ended)
 
     def _boot(self, worker: Worker) -> Voice:
         voice = boot(worker, self._voices)
         # From here on the watchdog's shorter patience counts; a hang may follow at once.
         self._watch.tick()
+        # What is there now stays: the collector need not walk it again and again, which would show
+        # as pauses of several milliseconds.
+        gc.collect()
+        gc.freeze()
         self._notifier.ready(self._condition.snapshot().stage)
         return voice
 
@@ -166,13 +260,93 @@ class Daemon:
         """The engine's thread ended: so does the daemon, and systemd decides what comes next."""
         if isinstance(error, OpsError):
             self._code = _refuse(error)
+            self._cause = "device" if isinstance(error, DeviceLost) else "refused"
         else:
             self._code = 1
+            self._cause = "bug"
             log.critical("the engine's thread ended", exc_info=error)
         self._condition.ail("thread", "the engine's thread ended")
         self._notifier.status(f"failed: {error}")
         if self._loop:
-            self._loop.call_soon_threadsafe(self._server.leave)
+            self._loop.call_soon_threadsafe(self._leave_soon)
+
+    def _leave_soon(self) -> None:
+        self._spawn(self._leave_when_rescued())
+
+    async def _leave_when_rescued(self) -> None:
+        """What the fallback took over is spoken to its end, and then the daemon goes."""
+        end = time.monotonic() + RESCUE_S
+        while time.monotonic() < end and self._fallback and not self._fallback.idle:
+            await asyncio.sleep(0.02)
+        self._server.leave()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---- leaks -------------------------------------------------------------------------------
+
+    def _leaks(self, leak: Leak) -> None:
+        """In an idle gap; runs on the sentinel's thread."""
+        if not os.environ.get("NOTIFY_SOCKET"):
+            log.warning("nobody would start the daemon again, so it is not ended")
+            return
+        log.warning(journal.line("restarting because of a leak", what=leak.what))
+        self._cause = "leak"
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._begin_drain)
+
+    # ---- reload ------------------------------------------------------------------------------
+
+    def _hung_up(self) -> None:
+        self._spawn(self._reload())
+
+    async def _reload(self) -> None:
+        self._notifier.reloading()
+        try:
+            await self._take_over()
+        except OpsError as error:
+            self._metrics.reloaded("refused")
+            words = " ".join(filter(None, (error.message, error.hint)))
+            log.error(journal.line("reload refused, the old configuration stays", why=words))
+            status = "reload refused, see the journal; " + self._condition.snapshot().stage
+        else:
+            self._metrics.reloaded("done")
+            log.info(journal.line("reloaded", voices=len(self._service.voices)))
+            status = self._condition.snapshot().stage
+        self._notifier.ready(status)
+
+    async def _take_over(self) -> None:
+        """All of it or nothing.
+
+        Raises:
+            OpsError: nothing was changed.
+        """
+        if self._source is None:
+            raise ReloadRefused("This daemon was not told where its configuration is.")
+        if not self._condition.snapshot().ready:
+            raise ReloadRefused("The daemon is not ready.", "Send SIGHUP again when it is.")
+        settings, manifest = await asyncio.to_thread(self._source)
+        refuse_unchangeable(self._all_settings, settings, self._manifest, manifest)
+        engine = self._primary.engine
+        voices = await asyncio.to_thread(load_voices, settings, manifest, engine, self._host)
+        await asyncio.wrap_future(self._primary.errand(lambda: self._prepare(voices)))
+        self._all_settings, self._manifest = settings, manifest
+        self._settings = settings.daemon
+        for worker in self._workers:
+            worker.queue.limit = self._settings.queue_limit
+            worker.queue.seconds = self._settings.queue_seconds
+            worker.batch = self._settings.batch
+        self._gate.configure(self._settings)
+        self._service.take_over(settings, manifest, voices)
+
+    def _prepare(self, voices: Voices) -> None:
+        """Let every voice that is new or different speak; on the engine's thread."""
+        known = {content_voice(voice) for voice in self._service.voices}
+        for voice in voices:
+            if content_voice(voice) not in known:
+                audition(self._primary, voice)
 
     # ---- the end -----------------------------------------------------------------------------
 
@@ -188,6 +362,8 @@ class Daemon:
             self._loop.call_soon_threadsafe(self._server.leave_at_once)
 
     def _begin_drain(self) -> None:
+        if self._condition.draining:
+            return
         seconds = self._settings.drain_seconds
         log.info(journal.line("draining", seconds=seconds, waiting=len(self._primary.queue)))
         self._condition.drain()
@@ -195,11 +371,11 @@ class Daemon:
             self._fallback.condition.drain()
         self._notifier.stopping(self._condition.snapshot().stage)
         self._notifier.extend(seconds + 5 * LAST_WORDS_S)
-        self._draining = asyncio.get_running_loop().create_task(self._drain(seconds))
+        self._spawn(self._drain(seconds))
 
     async def _drain(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        workers = [worker for worker in (self._primary, self._fallback) if worker]
+        workers = self._workers
         # Speech that is made is not yet speech that was sent: a player may read at its own pace.
         while time.monotonic() < end and (
             self._server.server_state.tasks or not all(worker.idle for worker in workers)

@@ -5,48 +5,49 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from dataclasses import dataclass
+from collections import deque
 from typing import Any
 
 import ishowtts_ops
 from ishowtts_ops.config import Manifest, Settings
-from ishowtts_ops.daemon import journal
+from ishowtts_ops.daemon import journal, limits
+from ishowtts_ops.daemon.auth import CALLER
+from ishowtts_ops.daemon.boot import WARM_UP_TEXT
+from ishowtts_ops.daemon.chat import speakable
 from ishowtts_ops.daemon.engine import SAMPLE_RATE, SynthesisRequest, Timings, Voice
 from ishowtts_ops.daemon.failures import (
-    BadInput,
     Draining,
     NotReady,
     Refusal,
     UnknownModel,
     answer_for,
 )
-from ishowtts_ops.daemon.job import Job, Reply
+from ishowtts_ops.daemon.job import Job, Priority, Reply
 from ishowtts_ops.daemon.metrics import Metrics
-from ishowtts_ops.daemon.schema import SpeechBody
-from ishowtts_ops.daemon.text import clean
+from ishowtts_ops.daemon.schema import OPENAI_MODELS, SpeechBody
 from ishowtts_ops.daemon.voices import Voices
-from ishowtts_ops.daemon.worker import RESTART_S, Worker
+from ishowtts_ops.daemon.worker import Worker
 
 log = logging.getLogger(__name__)
 
-OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
-"""Names that OpenAI's clients send by default; they mean this daemon's own engine."""
+RECENT = 120
+"""Finished requests that are remembered for the page at `/`."""
 
-MAX_AUDIO_SECONDS = 600.0
-"""The longest speech of one request, by prediction: holds for any script, unlike characters."""
+PRIORITIES = {"interactive": Priority.INTERACTIVE, "batch": Priority.BATCH}
 
 
-@dataclass(frozen=True)
 class Admitted:
     """A request that will be answered by an engine.
 
     Attributes:
+        job, worker: who speaks it now: this changes when the fallback takes it over.
         substituted: true when the fallback speaks in the engine's place.
     """
 
-    job: Job
-    worker: Worker
-    substituted: bool
+    def __init__(self, job: Job, worker: Worker, substituted: bool) -> None:
+        self.job = job
+        self.worker = worker
+        self.substituted = substituted
 
 
 class Service:
@@ -74,39 +75,130 @@ class Service:
         self._settings_sha256 = _sha256(settings.model_dump_json())
         self._manifest_sha256 = _sha256(manifest.model_dump_json())
         self._nfe = manifest.nfe
+        self.cfg_strength = manifest.cfg_strength
+        self.recent: deque[dict[str, str | float]] = deque(maxlen=RECENT)
+        self._spoken = 0
         self._publish()
 
     # ---- speech ------------------------------------------------------------------------------
 
-    def admit(self, body: SpeechBody, request_id: str, reply: Reply) -> Admitted:
+    def admit(
+        self, body: SpeechBody, request_id: str, reply: Reply, *, chat: bool = False
+    ) -> Admitted:
         """Check everything, then queue.
+
+        Args:
+            chat: the text is a line of chat.
 
         Raises:
             Refusal: the request cannot be spoken (now).
         """
-        text = clean(body.input, self.settings.daemon.max_text_chars)
-        worker, substituted = self._worker_for(body)
         voice = self.voices.get(body.voice_id)
+        worker, substituted = self._worker_for(body)
+        text = self._text(body, voice, worker, chat)
         _refuse_unready(worker)
-        seconds = _predicted(worker, text, voice, body.speed)
-        patience = (body.deadline_ms or self.settings.daemon.deadline_ms) / 1000
+        daemon = self.settings.daemon
+        seconds = limits.predicted(worker.engine, text, voice, body.speed, daemon.max_audio_seconds)
         job = Job(
             id=request_id,
             request=SynthesisRequest(text, voice, body.speed, body.nfe, body.seed),
             reply=reply,
-            deadline=time.monotonic() + patience,
+            deadline=time.monotonic() + (body.deadline_ms or daemon.deadline_ms) / 1000,
             predicted_seconds=seconds,
+            caller=CALLER.get(),
+            priority=PRIORITIES[body.priority],
         )
+        admitted = Admitted(job, worker, substituted)
+        if worker is self.primary and self._may_fall_back(body):
+            job.rescue = lambda refusal: self._rescue(admitted, refusal)
         worker.submit(job)
         if substituted:
             self.metrics.fell_back()
-        return Admitted(job, worker, substituted)
+        return admitted
+
+    def check(self, body: SpeechBody, *, chat: bool = False) -> str:
+        """The text as engines are given it, when nothing is wrong with the request itself.
+
+        Raises:
+            Refusal: it can never be spoken.
+        """
+        voice = self.voices.get(body.voice_id)
+        return self._text(body, voice, self._worker_for(body)[0], chat)
+
+    def audition(self, voice: Voice, request_id: str, reply: Reply) -> Admitted:
+        """Have the engine say a few words with a voice that is not on offer yet.
+
+        Raises:
+            Refusal: not now.
+        """
+        worker = self.primary
+        _refuse_unready(worker)
+        job = Job(
+            id=request_id,
+            request=SynthesisRequest(WARM_UP_TEXT, voice),
+            reply=reply,
+            deadline=time.monotonic() + self.settings.daemon.deadline_ms / 1000,
+            predicted_seconds=worker.engine.predict_seconds(WARM_UP_TEXT, voice, 1.0),
+            caller=CALLER.get(),
+        )
+        worker.submit(job)
+        return Admitted(job, worker, False)
+
+    def _text(self, body: SpeechBody, voice: Voice, worker: Worker, chat: bool) -> str:
+        how = self.settings.daemon.normalize
+        wanted = chat if body.normalize is None else body.normalize
+        if how != "chat":
+            wanted = how == "always" and body.normalize is not False
+        return speakable(
+            body.input,
+            self.settings.daemon.max_text_chars,
+            chat=wanted,
+            by_example=worker.engine.needs_reference,
+            language=voice.language,
+        )
+
+    def _may_fall_back(self, body: SpeechBody) -> bool:
+        policy = self.settings.daemon.fallback
+        return policy == "always" or (policy == "chat" and body.fallback)
+
+    def _rescue(self, admitted: Admitted, refusal: Refusal) -> bool:
+        """The engine failed before anything of a job was sent: let the fallback speak it. Runs on
+        whichever thread ended the job."""
+        fallback, failed = self.fallback, admitted.job
+        if fallback is None or not fallback.condition.snapshot().ready or failed.gone.is_set():
+            return False
+        job = Job(
+            id=failed.id,
+            request=failed.request,
+            reply=failed.reply,
+            deadline=failed.deadline,
+            predicted_seconds=failed.predicted_seconds,
+            caller=failed.caller,
+            priority=failed.priority,
+            admitted=failed.admitted,
+        )
+        admitted.job, admitted.worker, admitted.substituted = job, fallback, True
+        try:
+            fallback.submit(job)
+        except Refusal:
+            return False
+        if failed.gone.is_set():
+            fallback.cancel(job)
+        self.metrics.fell_back()
+        code = refusal.code or answer_for(refusal).code
+        log.warning(journal.line("handed to the fallback", id=job.id, code=code))
+        return True
 
     def _worker_for(self, body: SpeechBody) -> tuple[Worker, bool]:
         fallback = self.fallback
         if body.model is None or body.model in (self.primary.engine.name, *OPENAI_MODELS):
             ready = self.primary.condition.snapshot().ready
-            if body.fallback and not ready and fallback and fallback.condition.snapshot().ready:
+            if (
+                self._may_fall_back(body)
+                and not ready
+                and fallback
+                and fallback.condition.snapshot().ready
+            ):
                 return fallback, True
             return self.primary, False
         if fallback and body.model == fallback.engine.name:
@@ -119,13 +211,19 @@ class Service:
         workers = [self.primary, *([self.fallback] if self.fallback else [])]
         return [worker.engine.name for worker in workers]
 
+    def take_over(self, settings: Settings, manifest: Manifest, voices: Voices) -> None:
+        """Other settings and voices from now on; the voices were auditioned already."""
+        self.settings, self.voices = settings, voices
+        self._settings_sha256 = _sha256(settings.model_dump_json())
+        self._manifest_sha256 = _sha256(manifest.model_dump_json())
+
     # ---- accounts ----------------------------------------------------------------------------
 
     def refused(self, refusal: Refusal, request_id: str) -> None:
         """Book a request that was never admitted."""
         row = answer_for(refusal)
-        self.metrics.refused("none", row.outcome)
         code = refusal.code or row.code
+        self.metrics.refused("none", row.outcome, code)
         log.info(journal.line("refused", id=request_id, code=code, param=refusal.param))
 
     def ended(self, worker: Worker, job: Job, outcome: Refusal | Timings) -> None:
@@ -136,15 +234,18 @@ class Service:
             "engine": engine,
             "voice": job.request.voice.id,
             "chars": len(job.request.text),
+            "caller": job.caller or None,
         }
         if isinstance(outcome, Refusal):
             row = answer_for(outcome)
-            self.metrics.refused(engine, row.outcome)
+            code = outcome.code or row.code
+            self.metrics.refused(engine, row.outcome, code)
             level = logging.ERROR if row.status == 500 else logging.INFO
             why = outcome.message if row.status == 500 else None
-            log.log(level, journal.line("not spoken", **facts, code=row.code, why=why))
+            log.log(level, journal.line("not spoken", **facts, code=code, why=why))
             return
         self.metrics.spoken(engine, outcome)
+        self._remember(engine, job, outcome)
         log.info(
             journal.line(
                 "spoken",
@@ -155,6 +256,21 @@ class Service:
                 audio_s=outcome.audio_seconds,
                 rtf=outcome.rtf,
             )
+        )
+
+    def _remember(self, engine: str, job: Job, timings: Timings) -> None:
+        self._spoken += 1
+        self.recent.append(
+            {
+                "number": self._spoken,
+                "at": time.time(),
+                "engine": engine,
+                "voice": job.request.voice.id,
+                "rtf": round(timings.rtf, 4),
+                "first_audio_seconds": round(timings.first_audio, 4),
+                "queue_seconds": round(timings.queue, 4),
+                "audio_seconds": round(timings.audio_seconds, 3),
+            }
         )
 
     # ---- state -------------------------------------------------------------------------------
@@ -178,6 +294,7 @@ class Service:
             "queue": {
                 "depth": len(worker.queue),
                 "limit": worker.queue.limit,
+                "limit_seconds": worker.queue.seconds,
                 "busy": worker.queue.running is not None,
                 "wait_seconds": round(worker.queue.wait_seconds(), 3),
             },
@@ -196,7 +313,13 @@ class Service:
         if self.fallback is None:
             return None
         now = self.fallback.condition.snapshot()
-        return {"engine": self.fallback.engine.name, "ready": now.ready}
+        speaking = now.ready and not self.primary.condition.snapshot().ready
+        return {
+            "engine": self.fallback.engine.name,
+            "ready": now.ready,
+            "speaks_instead": speaking and self.settings.daemon.fallback != "never",
+            "for": self.settings.daemon.fallback,
+        }
 
     def _publish(self) -> None:
         worker, metrics = self.primary, self.metrics
@@ -235,26 +358,15 @@ class Service:
 def _refuse_unready(worker: Worker) -> None:
     now = worker.condition.snapshot()
     if now.status == "draining":
-        raise Draining("The daemon is going down.", "Try again shortly.", retry_after=RESTART_S)
+        raise Draining(
+            "The daemon is going down.", "Try again shortly.", retry_after=worker.restart_seconds
+        )
     if not now.ready:
         raise NotReady(
             f"The daemon is not ready: {'; '.join(now.reasons)}.",
             "GET /readyz says when it is.",
-            retry_after=RESTART_S,
+            retry_after=worker.restart_seconds,
         )
-
-
-def _predicted(worker: Worker, text: str, voice: Voice, speed: float) -> float:
-    seconds = worker.engine.predict_seconds(text, voice, speed)
-    if seconds > MAX_AUDIO_SECONDS:
-        raise BadInput(
-            f"`input` would take about {seconds:.0f} s to speak; the limit is "
-            f"{MAX_AUDIO_SECONDS:.0f} s.",
-            "Split the text and send its parts one after another.",
-            param="input",
-            code="input_too_long",
-        )
-    return seconds
 
 
 def _sha256(text: str) -> str:

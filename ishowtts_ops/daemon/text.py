@@ -1,4 +1,7 @@
-"""Text from callers: checked whole, then brought into the one form that engines are given."""
+"""Text from callers: checked whole, then brought into the one form that engines are given.
+
+What chat needs on top (links, emoji, laughter by the hundred) is in `chat.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +16,24 @@ _JOINERS = "\u200c\u200d"
 """Format characters that carry meaning in Persian, Indic scripts and emoji; all others go."""
 
 
-def clean(text: str, max_chars: int) -> str:
+def clean(text: str, max_chars: int, field: str = FIELD) -> str:
     """The text to speak: NFC, one space between words, no invisible characters.
 
     Args:
         max_chars: the limit, in code points of the text as sent, so that it holds for any script.
+        field: where the text was, for errors.
 
     Raises:
-        BadInput: with `input` as its field.
+        BadInput: with that field.
     """
-    if len(text) > max_chars:
-        raise BadInput(
-            f"`input` has {len(text)} characters; at most {max_chars} are spoken at once.",
-            "Split the text and send its parts one after another.",
-            param=FIELD,
-            code="input_too_long",
-        )
-    refuse_surrogates(text, FIELD)
+    refuse_long(text, max_chars, field)
+    refuse_surrogates(text, field)
     for position, char in enumerate(text):
         if unicodedata.category(char) == "Cc" and not char.isspace():
             raise BadInput(
-                f"`input` has a control character (U+{ord(char):04X}) at position {position}.",
+                f"`{field}` has a control character (U+{ord(char):04X}) at position {position}.",
                 "Remove control characters from the text.",
-                param=FIELD,
+                param=field,
                 code="control_character",
             )
     visible = "".join(
@@ -45,9 +43,20 @@ def clean(text: str, max_chars: int) -> str:
     if not any(unicodedata.category(char)[0] in "LNS" for char in spoken):
         what = "is empty" if not spoken else "has nothing that can be spoken"
         raise BadInput(
-            f"`input` {what}.", "Send at least one word.", param=FIELD, code="input_empty"
+            f"`{field}` {what}.", "Send at least one word.", param=field, code=f"{field}_empty"
         )
     return spoken
+
+
+def refuse_long(text: str, max_chars: int, field: str = FIELD) -> None:
+    """Raises BadInput for a text of more code points."""
+    if len(text) > max_chars:
+        raise BadInput(
+            f"`{field}` has {len(text)} characters; at most {max_chars} are spoken at once.",
+            "Split the text and send its parts one after another.",
+            param=field,
+            code=f"{field}_too_long",
+        )
 
 
 def refuse_surrogates(text: str, field: str) -> None:
@@ -83,13 +92,15 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+|(?<=[。！？；：])\s*")
 _CLAUSE_END = re.compile(r"[,、，]\s*|\s")
 
 
-def pieces(text: str, longest: int = 200) -> list[str]:
+def pieces(text: str, longest: int = 200, together: int | None = None) -> list[str]:
     """The text cut at sentence ends into pieces of at most `longest` characters, so that speaking
-    it can be watched and given up in between. Short sentences stay together; a long one is cut at
-    its last comma or space that fits, or hard."""
+    it can be watched and given up in between. Short sentences stay together up to `together`
+    characters (left out: half of `longest`); a long one is cut at its last comma or space that
+    fits, or hard."""
     found: list[str] = []
+    limit = longest // 2 if together is None else together
     for sentence in filter(None, _SENTENCE_END.split(text)):
-        if found and len(found[-1]) + 1 + len(sentence) <= longest // 2:
+        if found and len(found[-1]) + 1 + len(sentence) <= limit:
             found[-1] = f"{found[-1]} {sentence}"
             continue
         while len(sentence) > longest:

@@ -9,6 +9,11 @@ environment only:
     ISHOWTTS_TONE_FAULT=slow:SECONDS  every piece takes that long
     ISHOWTTS_TONE_FAULT=load:SECONDS  loading takes that long, with progress
     ISHOWTTS_TONE_FAULT=text          a text may hold `fault:hang`, `fault:nan`, `fault:slow:2` …
+    ISHOWTTS_TONE_FAULT=leak:MB       every synthesis keeps that much memory for ever
+    ISHOWTTS_TONE_FAULT=vram:MB       … and says that it is the device's (which is not there)
+    ISHOWTTS_TONE_FAULT=rest:SECONDS  it still has that long to prepare once it is ready
+    … fault:oom:N                     out of memory for texts of more than N characters, for good
+    … fault:cuda                      the device is lost, as after a CUDA error
     … fault:late                      the text's other faults begin with its second piece
     … fault:break                     this and every later synthesis fails, as after a CUDA error
 
@@ -21,7 +26,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -29,6 +34,10 @@ from ishowtts_ops.daemon.engine import (
     SAMPLE_RATE,
     Cancel,
     Cancelled,
+    DeviceLost,
+    DeviceMemory,
+    Engine,
+    OutOfMemory,
     Progress,
     Samples,
     StartRefused,
@@ -37,7 +46,10 @@ from ishowtts_ops.daemon.engine import (
 )
 
 FAULT_VARIABLE = "ISHOWTTS_TONE_FAULT"
-KINDS = ("hang", "raise", "nan", "silence", "slow", "load", "text", "late", "break", "freeze")
+KINDS = (
+    "hang", "raise", "nan", "silence", "slow", "load", "text", "late", "break", "freeze",
+    "leak", "vram", "rest", "oom", "cuda",
+)  # fmt: skip
 CHARACTER_SECONDS = 0.05
 PIECE_CHARACTERS = 20
 _TEXT_FAULT = re.compile(r"fault:(\w+)(?::([\d.]+))?")
@@ -47,7 +59,7 @@ class ToneFault(RuntimeError):
     """Raised because a test asked for it."""
 
 
-class ToneEngine:
+class ToneEngine(Engine):
     """See the module."""
 
     name = "tone"
@@ -64,6 +76,8 @@ class ToneEngine:
         """
         self.source: dict[str, str | int | float | None] = {"kind": "built in"}
         self._broken = False
+        self._leaked: list[bytearray] = []
+        self._device_bytes = 0
         self._faults = _parse(os.environ.get(FAULT_VARIABLE, "") if faults is None else faults)
 
     def load(self, progress: Progress) -> None:
@@ -78,6 +92,7 @@ class ToneEngine:
     ) -> Iterator[Samples]:
         asked = self._faults_of(request.text)
         self._broken = self._broken or "break" in asked
+        self._leak(asked)
         for start in range(0, len(request.text), PIECE_CHARACTERS):
             if cancelled():
                 raise Cancelled
@@ -89,6 +104,10 @@ class ToneEngine:
                 re.match("(a+)+b", "a" * 99)
             if "raise" in faults or self._broken:
                 raise ToneFault("a test asked for this failure")
+            if "cuda" in faults:
+                raise DeviceLost("CUDA error: a test asked for this failure")
+            if "oom" in faults and len(request.text) > faults["oom"]:
+                raise OutOfMemory("CUDA out of memory: a test asked for this failure")
             _slowly(faults.get("slow", 0.0), progress, cancelled)
             progress("tones")
             piece = request.text[start : start + PIECE_CHARACTERS]
@@ -99,6 +118,28 @@ class ToneEngine:
 
     def close(self) -> None:
         pass
+
+    def memory(self) -> DeviceMemory | None:
+        if "vram" not in self._faults:
+            return None
+        return DeviceMemory(self._device_bytes, self._device_bytes)
+
+    def warm_rest(self, progress: Progress) -> None:
+        _slowly(self._faults.get("rest", 0.0), progress)
+
+    def together(self, request: SynthesisRequest, other: SynthesisRequest) -> bool:
+        return request.speed == other.speed
+
+    def speak_together(
+        self, requests: Sequence[SynthesisRequest], progress: Progress, cancelled: Cancel
+    ) -> list[Samples]:
+        return [np.concatenate(list(self.stream(one, progress, cancelled))) for one in requests]
+
+    def _leak(self, faults: dict[str, float]) -> None:
+        if "leak" in faults:
+            # Written to, since memory that nobody touched is not there yet.
+            self._leaked.append(bytearray(b"x") * int(faults["leak"] * 1e6))
+        self._device_bytes += int(faults.get("vram", 0.0) * 1e6)
 
     def _faults_of(self, text: str) -> dict[str, float]:
         if "text" not in self._faults:

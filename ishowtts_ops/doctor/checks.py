@@ -10,12 +10,15 @@ from ishowtts_ops.doctor import (
     checks_disk,
     checks_engine,
     checks_heat,
+    checks_load,
     checks_memory,
     checks_patch,
     checks_power,
     checks_rivals,
+    checks_speed,
     checks_supply,
     checks_units,
+    checks_voices,
 )
 from ishowtts_ops.doctor.finding import Check
 
@@ -31,6 +34,9 @@ ALL_CHECKS: tuple[Check, ...] = (
     *checks_engine.CHECKS,
     *checks_patch.CHECKS,
     *checks_config.CHECKS,
+    *checks_voices.CHECKS,
     *checks_units.CHECKS,
     *checks_daemon.CHECKS,
+    *checks_speed.CHECKS,
+    *checks_load.CHECKS,
 )

@@ -6,7 +6,7 @@ import json
 
 from pydantic import ValidationError
 
-from ishowtts_ops.config import CONFIG_PATH, EPSS_STEPS, MANIFEST_PATH, Manifest
+from ishowtts_ops.config import CONFIG_PATH, DEFAULT_NFE, EPSS_STEPS, MANIFEST_PATH, Manifest
 from ishowtts_ops.doctor.examination import Examination
 from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, mend
 from ishowtts_ops.errors import ConfigError, OpsError
@@ -31,7 +31,10 @@ def _file(exam: Examination) -> list[Finding]:
 def _nfe(exam: Examination) -> list[Finding]:
     if exam.settings.engine.kind != "f5":
         return []
-    return _judge_nfe("config-nfe", exam.settings.f5.nfe, "f5.nfe", CONFIG_PATH)
+    nfe = exam.settings.f5.nfe
+    if nfe is None and read_ishowtts(exam.host, exam.settings) is not None:
+        return []  # it is iShowTTS's, which config-ishowtts-nfe looks at
+    return _judge_nfe("config-nfe", nfe or DEFAULT_NFE, "f5.nfe", CONFIG_PATH)
 
 
 def _their_nfe(exam: Examination) -> list[Finding]:

@@ -16,6 +16,7 @@ from ishowtts_ops.doctor.finding import (
     mend,
 )
 from ishowtts_ops.facts.daemon_health import DaemonHealth, NotRunning
+from ishowtts_ops.facts.stacks import hung_in
 from ishowtts_ops.facts.systemd import Unit, read_journal, watchdog_kills
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.provision.daemon import fingerprint, started_with
@@ -27,6 +28,9 @@ REFUSED_START = 78
 """The daemon's own status for "a setting or file has to change first"; the unit is not restarted
 after it."""
 BUSY_SHARE = 0.05
+STACK_LINES = 2000
+"""A hang's dump has some hundred lines, and the newest one counts."""
+SHOWN_FRAMES = 5
 
 _LOG = ("journalctl", "-u", DAEMON, "-b", "-n", "60", "--no-pager")
 _RESULTS = {
@@ -67,7 +71,7 @@ def _restarts(exam: Examination) -> list[Finding]:
     unit = _unit(exam)
     if unit is None or unit.restarts == 0:
         return []
-    journal = read_journal(exam.host, DAEMON)
+    journal = read_journal(exam.host, DAEMON, STACK_LINES)
     kills = 0 if isinstance(journal, Unknown) else watchdog_kills(journal)
     times = "once" if unit.restarts == 1 else f"{unit.restarts} times"
     text = f"systemd had to restart the daemon {times}"
@@ -85,6 +89,13 @@ def _restarts(exam: Examination) -> list[Finding]:
     )
     if kills:
         evidence += (Evidence(f"journalctl -u {DAEMON} Watchdog timeout", str(kills)),)
+        stack = None if isinstance(journal, Unknown) else hung_in(journal)
+        if stack is not None:
+            text += f", the last time in {stack.frames[0].function}"
+            evidence += tuple(
+                Evidence("its engine's thread stood at" if n == 0 else "called from", str(frame))
+                for n, frame in enumerate(stack.frames[:SHOWN_FRAMES])
+            )
     return [
         Finding(
             "daemon-restarts",

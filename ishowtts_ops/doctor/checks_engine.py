@@ -220,6 +220,34 @@ def _kernel(exam: Examination) -> list[Finding]:
     return [Finding("engine-gpu", Severity.ERROR, text, evidence, remedy)]
 
 
+def _attention(exam: Examination) -> list[Finding]:
+    """Attention is a fifth of F5-TTS's work; torch's plain way writes it all to memory."""
+    env = _f5(exam)
+    if env is None or not exam.thorough or env.cpu_only or exam.settings.f5.device == "cpu":
+        return []
+    launch = known(env.kernel)
+    if not launch.available or launch.error is not None or not launch.sdpa:
+        return []  # engine-gpu says so
+    evidence = tuple(
+        Evidence(f"torch scaled_dot_product_attention {name}", "ran" if why is None else why)
+        for name, why in launch.sdpa.items()
+    )
+    fused = [name for name, why in launch.sdpa.items() if why is None and name != "math"]
+    if fused:
+        text = f"Attention has fused kernels here: {', '.join(fused)}."
+        return [Finding("engine-attention", Severity.OK, text, evidence)]
+    return [
+        Finding(
+            "engine-attention",
+            Severity.WARN,
+            "torch has no fused attention for this GPU, so attention takes its slow way through"
+            " memory.",
+            evidence,
+            _install("Replace torch by the build of the Jetson index."),
+        )
+    ]
+
+
 def _driver(exam: Examination) -> list[Finding]:
     """nvidia-smi comes with JetPack 6; its silence there means that the driver is not loaded."""
     major = _release_major(exam)
@@ -263,5 +291,6 @@ CHECKS = (
     Check("engine-torchaudio", "engine", "torchaudio goes with torch", _torchaudio),
     Check("engine-numpy", "engine", "numpy goes with JetPack's torch", _numpy, jetson=True),
     Check("engine-gpu", "engine", "A kernel runs on the GPU (thorough look)", _kernel),
+    Check("engine-attention", "engine", "Attention is fused (thorough look)", _attention),
     Check("engine-driver", "engine", "The GPU's driver answers", _driver, jetson=True),
 )

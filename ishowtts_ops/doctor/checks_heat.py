@@ -14,7 +14,7 @@ PASSIVE_MC = 99_000
 WARM_MC = 60_000
 """Below this a fan may rightly stand still."""
 
-_COOLING: Remedy = by_hand(
+COOLING: Remedy = by_hand(
     "Free the fan and the air's way, and let the fan run faster: power.fan in the configuration"
     " runs it at full speed while the clocks are locked.",
     ("cat", f"{ROOT}/thermal_zone0/temp"),
@@ -38,7 +38,7 @@ def _throttle(exam: Examination) -> list[Finding]:
                     for device in acting
                 )
                 + _zone_evidence(thermal.hottest),
-                _COOLING,
+                COOLING,
             )
         ]
     if known(thermal.throttled):
@@ -59,7 +59,7 @@ def _margin(exam: Examination) -> list[Finding]:
             f"The box is at {_celsius(temperature)} ({hottest.name}) and slows down at"
             f" {_celsius(trip)}."
         )
-        return [Finding("heat-margin", Severity.WARN, text, evidence, _COOLING)]
+        return [Finding("heat-margin", Severity.WARN, text, evidence, COOLING)]
     text = f"The hottest part is at {_celsius(temperature)} ({hottest.name})."
     return [Finding("heat-margin", Severity.OK, text, evidence)]
 

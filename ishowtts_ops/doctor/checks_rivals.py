@@ -5,15 +5,17 @@ from __future__ import annotations
 from ishowtts_ops.doctor.checks_clocks import loose
 from ishowtts_ops.doctor.examination import Examination
 from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Remedy, Severity, by_hand, known
-from ishowtts_ops.facts.rivals import Rival
+from ishowtts_ops.facts.rivals import DISABLE, ORDER, Rival, RivalFacts
+from ishowtts_ops.facts.systemd import NoSystemd
 from ishowtts_ops.facts.value import Unknown
 
 
 def _rivals(exam: Examination) -> list[Finding]:
-    rivals = known(exam.facts.rivals).in_charge
-    if not exam.settings.power.lock_clocks or not rivals:
+    facts = known(exam.facts.rivals)
+    if not exam.settings.power.lock_clocks:
         return []
-    return [
+    findings = [] if _no_systemd(exam) else _unclear(facts)
+    return findings + [
         Finding(
             "rivals-active",
             Severity.WARN,
@@ -21,8 +23,26 @@ def _rivals(exam: Examination) -> list[Finding]:
             (Evidence(rival.source, f"{_when(rival)}, {rival.detail}"),),
             _remedy(rival),
         )
-        for rival in rivals
+        for rival in facts.in_charge
     ]
+
+
+def _unclear(facts: RivalFacts) -> list[Finding]:
+    return [
+        Finding(
+            "rivals-active",
+            Severity.UNKNOWN,
+            f"Whether something else sets the clocks is not known: {reason}.",
+            (Evidence("rivals", reason),),
+        )
+        for reason in facts.unclear
+    ]
+
+
+def _no_systemd(exam: Examination) -> bool:
+    """Is it told elsewhere that systemd does not answer?"""
+    systemd = exam.facts.systemd
+    return isinstance(systemd, Unknown) or isinstance(systemd.units, NoSystemd)
 
 
 def _when(rival: Rival) -> str:
@@ -31,19 +51,25 @@ def _when(rival: Rival) -> str:
 
 
 def _remedy(rival: Rival) -> Remedy:
+    if rival.way == ORDER:
+        return _consent("Order it after our lock, or switch its boot setting off in jtop itself.")
+    if rival.way == DISABLE:
+        return _consent("Switch it off, if nothing else on the box needs it.")
     if rival.name == "jtop":
+        return by_hand("Switch its setting jetson_clocks.boot off.", ("sudo", "jtop"))
+    if rival.unit:
         return by_hand(
-            "Switch its boot setting off; jtop then shows the clocks and leaves them alone.",
-            ("sudo", "jtop"),
+            "It starts something of its own as well, so take the line out with a drop-in.",
+            ("sudo", "systemctl", "edit", rival.unit),
+            needs_root=True,
         )
-    if rival.name == "rc.local":
-        return by_hand(f"Take the line out of {rival.source}.", ("sudoedit", rival.source))
-    unit = rival.source.rsplit("/", 1)[-1]
-    return by_hand(
-        "Switch it off, if nothing else on the box needs it.",
-        ("sudo", "systemctl", "disable", "--now", unit),
-        needs_root=True,
-    )
+    return by_hand(f"Take the line out of {rival.source}.", ("sudoedit", rival.source))
+
+
+def _consent(text: str) -> Remedy:
+    """A step that only the owner can ask for: what it switches off is not ours."""
+    commands = (("sudo", "ishowtts-ops", "power", "resolve"),)
+    return Remedy(text, commands, "rivals", needs_root=True)
 
 
 def _reran(exam: Examination) -> list[Finding]:

@@ -15,7 +15,7 @@ RESET_REASONS = (
     "/sys/devices/platform/c360000.pmc/reset_reason",
 )
 
-_SUPPLY = by_hand(
+SUPPLY = by_hand(
     "Use the power supply made for the board, plugged in directly; or choose a lower power mode"
     " (power.mode).",
     ("ishowtts-ops", "power", "status"),
@@ -33,7 +33,7 @@ def _events(exam: Examination) -> list[Finding]:
     if serious:
         names = " and ".join(f"{MEANING[n]} ({seen[n]} times)" for n in serious)
         text = f"Since boot the chip slowed itself down for {names}."
-        return [Finding("supply-events", Severity.WARN, text, evidence, _SUPPLY)]
+        return [Finding("supply-events", Severity.WARN, text, evidence, SUPPLY)]
     if seen:
         text = "Short current peaks were cut off since boot; that is common and costs little."
         return [Finding("supply-events", Severity.INFO, text, evidence)]
@@ -53,7 +53,7 @@ def _alarm(exam: Examination) -> list[Finding]:
             tuple(
                 Evidence(f"{r.path}/curr{r.channel}_crit_alarm ({r.label})", "1") for r in alarms
             ),
-            _SUPPLY,
+            SUPPLY,
         )
     ]
 
@@ -77,7 +77,7 @@ def _measured(exam: Examination) -> list[Finding]:
                     Evidence(path, f"{measured} kHz"),
                     Evidence(f"{policy.path}/scaling_max_freq", f"{policy.max_khz} kHz"),
                 ),
-                _SUPPLY,
+                SUPPLY,
                 round(policy.max_khz / measured, 2),
                 at_most=True,
             )

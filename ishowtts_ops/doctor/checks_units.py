@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from ishowtts_ops.doctor.examination import Examination
-from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, known, mend
+from ishowtts_ops.doctor.finding import (
+    Check,
+    Evidence,
+    Finding,
+    NotKnown,
+    Severity,
+    by_hand,
+    known,
+    mend,
+)
 from ishowtts_ops.errors import OpsError
-from ishowtts_ops.facts.systemd import Unit, complaints
+from ishowtts_ops.facts.systemd import Unit, complaints, ordering_cycles
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.provision.f5_source import SourceState, locate
 from ishowtts_ops.provision.units import (
@@ -23,6 +34,7 @@ from ishowtts_ops.provision.units import (
 from ishowtts_ops.steps import LEDGER_PATH, file_diff
 
 _SHOWN_DIFF = 6
+_DROPPED = re.compile(r"Job (\S+?)/\w+ deleted to break ordering cycle")
 
 
 def _installed(exam: Examination) -> list[Finding]:
@@ -137,6 +149,33 @@ def _verify(exam: Examination) -> list[Finding]:
     remedy = mend("units", "Write the units anew; look into drop-ins if it stays.")
     severity = Severity.ERROR if cycle else Severity.WARN
     return [Finding("units-verify", severity, text, evidence, remedy)]
+
+
+def _cycles(exam: Examination) -> list[Finding]:
+    """systemd breaks a cycle by dropping a job, and says so only in the journal."""
+    if isinstance(exam.facts.systemd, Unknown) or isinstance(exam.facts.systemd.units, Unknown):
+        return []
+    lines = ordering_cycles(exam.host)
+    if isinstance(lines, Unknown):
+        raise NotKnown(lines)
+    if not lines:
+        return [Finding("units-cycle", Severity.OK, "No ordering cycle was met since boot.")]
+    ours = any("ishowtts-" in line for line in lines)
+    dropped = sorted({name for line in lines for name in _DROPPED.findall(line)})
+    what = f" and dropped {', '.join(dropped)}" if dropped else ""
+    return [
+        Finding(
+            "units-cycle",
+            Severity.ERROR if ours else Severity.WARN,
+            f"systemd met an ordering cycle of units since boot{what}.",
+            tuple(Evidence("journalctl -b -t systemd", line) for line in lines[:6]),
+            by_hand(
+                "Take `After=multi-user.target` out of the unit that is also wanted by it.",
+                ("systemctl", "edit", "--full", dropped[0] if dropped else "UNIT"),
+                needs_root=True,
+            ),
+        )
+    ]
 
 
 def _reload(exam: Examination) -> list[Finding]:
@@ -286,6 +325,7 @@ CHECKS = (
     Check("units-drift", "units", "Unit files are as rendered", _drift),
     Check("units-enabled", "units", "Our units start at boot", _enabled),
     Check("units-verify", "units", "systemd accepts our units", _verify, limit_s=16.0),
+    Check("units-cycle", "units", "No ordering cycle since boot", _cycles, limit_s=8.0),
     Check("units-reload", "units", "systemd has read the units on disk", _reload),
     Check("units-clocks", "units", "The clock lock unit has run", _clocks, jetson=True),
     Check("units-guard", "units", "The guard timer runs", _guard, jetson=True),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ishowtts_ops.config import Settings
+from ishowtts_ops.doctor.under_load import Load
 from ishowtts_ops.facts.gather import Facts
 from ishowtts_ops.facts.systemd import Unit
-from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision.units import DAEMON, POWER_UNITS, UNIT_DIR, UNITS
 from ishowtts_ops.steps import LEDGER_PATH
@@ -24,6 +25,7 @@ class Examination:
         host: the box; refuses to change anything.
         thorough: the engine's packages were imported and a kernel launched.
         changes_follow: install asks, and is about to change the box.
+        load: the box watched under load; None when that was not asked for.
     """
 
     host: Host
@@ -31,6 +33,7 @@ class Examination:
     facts: Facts
     thorough: bool = False
     changes_follow: bool = False
+    load: Maybe[Load] | None = None
 
     @property
     def jetson(self) -> bool:

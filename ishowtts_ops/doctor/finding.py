@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-STEPS = ("config", "engine", "source", "patch", "weights", "voices", "power", "units", "daemon")
+STEPS = (
+    "config",
+    "engine",
+    "source",
+    "patch",
+    "weights",
+    "voices",
+    "rivals",
+    "power",
+    "units",
+    "daemon",
+)
 """The install steps a remedy may name, in the order in which they are mended."""
 
 

@@ -12,12 +12,13 @@ from ishowtts_ops.doctor.checks import ALL_CHECKS
 from ishowtts_ops.doctor.examination import ASKED_UNITS, Examination
 from ishowtts_ops.doctor.finding import Check, Evidence, Finding, NotKnown, Severity
 from ishowtts_ops.doctor.report import Report, in_order
+from ishowtts_ops.doctor.under_load import Load, put_under_load
 from ishowtts_ops.errors import UsageError
 from ishowtts_ops.facts.daemon_health import NotRunning
 from ishowtts_ops.facts.gather import Facts, Job, gather, in_parallel
 from ishowtts_ops.facts.python_env import NoInterpreter
 from ishowtts_ops.facts.systemd import NoSystemd
-from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import Host
 
 _TOLD_BY: tuple[tuple[type[Unknown], str], ...] = (
@@ -50,19 +51,25 @@ def examine(
     *,
     checks: Sequence[Check] = ALL_CHECKS,
     thorough: bool = False,
+    under_load: bool = False,
     facts: Facts | None = None,
+    load: Maybe[Load] | None = None,
 ) -> Report:
     """Gather facts, run the checks side by side, sort what they say. Changes nothing.
 
     Args:
         thorough: import the engine's packages and launch a kernel on the GPU; takes seconds.
+        under_load: let it work for some seconds and watch it; see `under_load.py`.
         facts: examine these instead of gathering.
+        load: take this for the load instead of making one.
     """
     start = time.monotonic()
     box = host.read_only()
     if facts is None:
         facts = gather(box, settings, units=ASKED_UNITS, thorough=thorough)
-    return _report(Examination(box, settings, facts, thorough), checks, start)
+    if under_load and load is None:
+        load = put_under_load(box, settings, facts)
+    return _report(Examination(box, settings, facts, thorough, load=load), checks, start)
 
 
 def preflight(host: Host, settings: Settings, *, changes_follow: bool = True) -> Report:

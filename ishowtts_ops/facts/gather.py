@@ -29,6 +29,7 @@ from ishowtts_ops.facts.daemon_health import HEALTH_LIMIT_S, DaemonHealth, read_
 from ishowtts_ops.facts.disk import Disk, read_disk
 from ishowtts_ops.facts.fan import FanFacts
 from ishowtts_ops.facts.gpu import Gpu, read_gpu
+from ishowtts_ops.facts.history import HistoryFacts, read_history
 from ishowtts_ops.facts.identity import Identity
 from ishowtts_ops.facts.memory import Memory, read_memory
 from ishowtts_ops.facts.power import PowerFacts
@@ -43,6 +44,7 @@ from ishowtts_ops.facts.rivals import RivalFacts
 from ishowtts_ops.facts.systemd import QUERY_LIMIT_S, Systemd, read_systemd
 from ishowtts_ops.facts.thermal import ThermalFacts
 from ishowtts_ops.facts.value import Maybe, Unknown
+from ishowtts_ops.facts.voices import VoiceFacts, read_voices
 from ishowtts_ops.host import Host
 
 T = TypeVar("T")
@@ -62,6 +64,8 @@ _SAID = {
     "python_env": "the engine's packages",
     "disk": "free space",
     "daemon": "the daemon's health",
+    "voices": "the voices' recordings",
+    "history": "the history of benchmarks",
 }
 
 _log = logging.getLogger(__name__)
@@ -98,6 +102,8 @@ class Facts:
     python_env: Maybe[PythonEnv]
     disk: Maybe[Disk]
     daemon: Maybe[DaemonHealth]
+    voices: Maybe[VoiceFacts]
+    history: Maybe[HistoryFacts]
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
@@ -149,6 +155,8 @@ def _jobs(host: Host, settings: Settings, units: Sequence[str], thorough: bool) 
         ),
         "disk": Job(lambda: read_disk(host), FILE_LIMIT_S),
         "daemon": Job(lambda: read_daemon_health(settings), HEALTH_LIMIT_S),
+        "voices": Job(lambda: read_voices(host), FILE_LIMIT_S * 2),
+        "history": Job(lambda: read_history(host), FILE_LIMIT_S),
     }
 
 

@@ -67,8 +67,30 @@ def look(name):
             error = "%s: %s" % (type(problem).__name__, problem)
     return {"version": version and str(version), "cuda": cuda and str(cuda), "error": error}
 
+def attention(device):
+    # One head of F5-TTS's size, without a mask, by each way torch has. None: it ran.
+    import torch, warnings
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    ways = {"flash": "FLASH_ATTENTION", "efficient": "EFFICIENT_ATTENTION",
+            "cudnn": "CUDNN_ATTENTION", "math": "MATH"}
+    kind = torch.float16 if device == "cuda" else torch.float32
+    x = torch.ones(1, 2, 128, 64, device=device, dtype=kind)
+    told = {}
+    for name, way in ways.items():
+        if not hasattr(SDPBackend, way):
+            continue
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                with sdpa_kernel(getattr(SDPBackend, way)):
+                    torch.nn.functional.scaled_dot_product_attention(x, x, x).sum().item()
+                told[name] = None
+            except Exception as problem:
+                told[name] = str(said[0].message if said else problem).splitlines()[0][:200]
+    return told
+
 def launch():
-    told = {"available": False, "device": None, "arch_list": [], "error": None}
+    told = {"available": False, "device": None, "arch_list": [], "error": None, "sdpa": {}}
     try:
         import torch
         told["available"] = torch.cuda.is_available()
@@ -80,6 +102,7 @@ def launch():
                 told["error"] = "a 64 x 64 matrix product came out wrong"
         import numpy
         torch.from_numpy(numpy.zeros(1))
+        told["sdpa"] = attention("cuda" if told["available"] else "cpu")
     except BaseException as problem:
         told["error"] = "%s: %s" % (type(problem).__name__, problem)
     return told
@@ -127,12 +150,15 @@ class KernelLaunch(BaseModel, frozen=True):
         device: the GPU's name as torch gives it.
         arch_list: the architectures torch was compiled for ("sm_87" is Orin).
         error: what went wrong, numpy's bridge included.
+        sdpa: torch's ways to compute attention ("flash", "efficient", "cudnn", "math") → None when
+            it ran on this device, else why not.
     """
 
     available: bool
     device: str | None
     arch_list: tuple[str, ...]
     error: str | None
+    sdpa: dict[str, str | None] = {}
 
 
 class _Answer(BaseModel):

@@ -8,6 +8,7 @@ box can be looked at too; whether it runs is asked of systemd.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -38,14 +39,23 @@ SERVICES = {
 }
 NVIDIA_UNITS = ("nvpmodel.service", "nvpower.service", "nvfancontrol.service")
 CLOCKS_UNIT = "ishowtts-clocks.service"
+JTOP_UNIT = "jtop.service"
+JTOP_DROP_IN = f"/etc/systemd/system/{JTOP_UNIT}.d/50-ishowtts-ops.conf"
+"""Puts jtop's own lock after ours, where both want the same; jtop's files stay as they are."""
 QUERY_LIMIT_S = 5.0
+
+DISABLE = "disable"
+ORDER = "order"
 
 _RUNS_TOOL = re.compile(
     r"^\s*Exec(?:Start|StartPre|StartPost|Reload|Stop|StopPost)\s*=.*"
     r"(?:jetson_clocks|nvpmodel\b.*\s(?:-m|--mode)\b)",
     re.MULTILINE,
 )
-_RC_LINE = re.compile(r"^\s*[^#\s].*?(?:jetson_clocks|nvpmodel\s.*-m).*$", re.MULTILINE)
+_EXEC = re.compile(r"^\s*ExecStart\s*=\s*(.+)$", re.MULTILINE)
+_SHELL = re.compile(r"(?:\S*/)?(?:ba|da)?sh\s+-\w*c\s+([\"'])(.*)\1\s*")
+_HARMLESS = frozenset({"jetson_clocks", "nvpmodel", "sleep", "echo", "true"})
+_RC_LINE = re.compile(r"^[ \t]*(?![#\s]).*?(?:jetson_clocks|nvpmodel\s.*-m).*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,10 @@ class Rival:
         source: the file it was found by.
         enabled: does it start at boot?
         active: does it run now? Unknown where systemd cannot be asked.
+        unit: the unit it is, empty when it is none.
+        way: how it may be kept from the clocks without editing its files: `disable` its unit,
+            `order` it after our lock; empty where only a person can tell.
+        settled: it has been ordered after our lock.
     """
 
     name: str
@@ -66,11 +80,14 @@ class Rival:
     enabled: bool
     active: Maybe[bool]
     detail: str
+    unit: str = ""
+    way: str = ""
+    settled: bool = False
 
     @property
     def in_charge(self) -> bool:
-        """Does it act on this box: now, or at the next boot?"""
-        return self.enabled or self.active is True
+        """Does it act on this box, against us: now, or at the next boot?"""
+        return not self.settled and (self.enabled or self.active is True)
 
 
 @dataclass(frozen=True)
@@ -81,11 +98,21 @@ class RivalFacts:
         nvpmodel_reran: did nvpmodel.service start after our lock unit had run? It resets the
             clocks, and nothing shows it: it is "inactive (dead)" after every boot.
         lock_ran: has our lock unit run since boot?
+        unclear: what could not be told of something that is there, as clauses.
     """
 
     rivals: tuple[Rival, ...]
     nvpmodel_reran: Maybe[bool]
     lock_ran: Maybe[bool]
+
+    @property
+    def unclear(self) -> tuple[str, ...]:
+        reasons = [
+            rival.active.reason
+            for rival in self.rivals
+            if isinstance(rival.active, Unknown) and not rival.enabled
+        ]
+        return tuple(dict.fromkeys(reasons))
 
     @property
     def in_charge(self) -> tuple[Rival, ...]:
@@ -171,13 +198,31 @@ def _jtop(host: Host) -> list[Rival]:
         if isinstance(text, Unknown):
             continue
         boot = parse_jtop_boot(text)
-        on = boot is True and (enabled(host, "jtop.service") or _unit_file(host, "jtop.service"))
-        detail = "jtop runs jetson_clocks at boot (its setting jetson_clocks.boot)"
         if isinstance(boot, Unknown):
-            detail = boot.reason
-        active = is_active(host, "jtop.service") if boot is True else False
-        return [Rival("jtop", "boot", path, bool(on), active, detail)] if boot else []
+            return [Rival("jtop", "boot", path, False, boot, boot.reason)]
+        if not boot:
+            return []
+        there = _unit_file(host, JTOP_UNIT) is not None
+        return [
+            Rival(
+                "jtop",
+                "boot",
+                path,
+                there,
+                is_active(host, JTOP_UNIT),
+                "jtop runs jetson_clocks at boot (its setting jetson_clocks.boot)",
+                JTOP_UNIT if there else "",
+                ORDER if there else "",
+                _ordered(host),
+            )
+        ]
     return []
+
+
+def _ordered(host: Host) -> bool:
+    """Does jtop come after our lock?"""
+    text = sysfs.text(host, JTOP_DROP_IN)
+    return isinstance(text, str) and f"After={CLOCKS_UNIT}" in text.splitlines()
 
 
 def _hand_made(host: Host) -> list[Rival]:
@@ -193,8 +238,22 @@ def _hand_made(host: Host) -> list[Rival]:
             match = None if isinstance(text, Unknown) else _RUNS_TOOL.search(text)
             if match is not None:
                 line = match[0].strip()
-                found.append(_rival(host, unit, "boot", path, unit, f"{unit} has {line}"))
+                rival = _rival(host, unit, "boot", path, unit, f"{unit} has {line}")
+                way = DISABLE if _does_only_that(str(text)) else ""
+                found.append(dataclasses.replace(rival, way=way))
     return found
+
+
+def _does_only_that(text: str) -> bool:
+    """Is locking clocks all that a unit starts? One that also starts a service of its own is not
+    ours to switch off."""
+    commands: list[str] = []
+    for command in _EXEC.findall(text):
+        line = str(command).strip().lstrip("-@:+!")
+        shell = _SHELL.fullmatch(line)
+        commands += re.split(r"[;&|]+", shell[2]) if shell else [line]
+    programs = {c.split()[0].rsplit("/", 1)[-1] for c in commands if c.split()}
+    return bool(programs) and programs <= _HARMLESS
 
 
 def _rc_local(host: Host) -> list[Rival]:
@@ -207,7 +266,8 @@ def _rc_local(host: Host) -> list[Rival]:
 
 
 def _rival(host: Host, name: str, kind: str, path: str, unit: str, detail: str) -> Rival:
-    return Rival(name, kind, path, enabled(host, unit), is_active(host, unit), detail)
+    on, active = enabled(host, unit), is_active(host, unit)
+    return Rival(name, kind, path, on, active, detail, unit, DISABLE)
 
 
 def is_active(host: Host, unit: str) -> Maybe[bool]:

@@ -40,6 +40,7 @@ DEFAULT_TARGET_LINKS = (
     "/usr/lib/systemd/system/default.target",
     "/lib/systemd/system/default.target",
 )
+_CYCLE = re.compile(r"Found ordering cycle|deleted to break ordering cycle")
 SYSTEMD_PROGRAMS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 
 
@@ -189,6 +190,19 @@ def read_journal(host: Host, unit: str, lines: int = 400) -> Maybe[str]:
     """The newest lines of a unit's journal since boot."""
     argv = ("journalctl", "-u", unit, "-b", "-n", str(lines), "--no-pager", "-o", "cat")
     return _ask(host, argv)
+
+
+def ordering_cycles(host: Host) -> Maybe[tuple[str, ...]]:
+    """Ordering cycles that systemd met since boot, one line each, and what it dropped for them."""
+    argv = ("journalctl", "-b", "-t", "systemd", "-n", "4000", "--no-pager", "-o", "cat")
+    text = _ask(host, argv)
+    return text if isinstance(text, Unknown) else parse_cycles(text)
+
+
+def parse_cycles(journal: str) -> tuple[str, ...]:
+    """systemd's lines about ordering cycles, without repetitions."""
+    lines = (line.strip() for line in journal.splitlines())
+    return tuple(dict.fromkeys(line[:300] for line in lines if _CYCLE.search(line)))
 
 
 def complaints(host: Host, unit_paths: Sequence[str]) -> Maybe[tuple[str, ...]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ishowtts_ops import __version__
-from ishowtts_ops.config import MANIFEST_PATH, Manifest, Settings
+from ishowtts_ops.config import DEFAULT_NFE, MANIFEST_PATH, Manifest, Settings
 from ishowtts_ops.facts import clocks, identity, power, rails, thermal
 from ishowtts_ops.facts.python_env import PythonEnv, read_python_env
 from ishowtts_ops.facts.value import Maybe, Unknown
@@ -211,7 +211,7 @@ def software(
             "CUDA": torch.cuda if torch else None,
             "F5-TTS": f5_version,
             "series": series,
-            "NFE": manifest.nfe if manifest else settings.f5.nfe,
+            "NFE": manifest.nfe if manifest else settings.f5.nfe or DEFAULT_NFE,
             "CFG": manifest.cfg_strength if manifest else settings.f5.cfg_strength,
             "weights": _weights(manifest, digest or content_hash(host)),
         }

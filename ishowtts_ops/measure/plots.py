@@ -45,7 +45,8 @@ def terminal(line: Timeline, width: int, height: int = 14) -> str:
     rows.append(f"{' ' * 8} └{'─' * room}")
     if any(mark != " " for mark in marks):
         rows.append(f"{' ' * gutter} {''.join(marks)}".rstrip())
-    first, last = shown[0].started[:16], shown[-1].started[:16]
+    stamp = 16 if room > 2 * 16 else 10
+    first, last = shown[0].started[:stamp], shown[-1].started[:stamp]
     rows.append(f"{' ' * gutter} {first}{last.rjust(room - len(first))}" if len(shown) > 1 else
                 f"{' ' * gutter} {first}")  # fmt: skip
     if left_out:

@@ -14,7 +14,7 @@ from typing import Any
 from ishowtts_ops.measure.compare import refuse_different_work
 from ishowtts_ops.measure.fingerprint import Difference, differences
 from ishowtts_ops.measure.run import Run, ratio_text
-from ishowtts_ops.measure.stats import Shift, shift
+from ishowtts_ops.measure.stats import Shift, rank_test, ratio, shift
 
 ALPHA = 0.005
 TOLERANCE = 0.05
@@ -93,17 +93,16 @@ class Judgement:
 
 def is_regression(
     baseline: Sequence[float], now: Sequence[float], tolerance: float = TOLERANCE
-) -> tuple[bool, Shift]:
+) -> bool:
     """The rule itself, on real-time factors."""
-    moved = shift(baseline, now)
-    return moved.p < ALPHA and moved.ratio > 1 + tolerance, moved
+    return ratio(baseline, now) > 1 + tolerance and rank_test(baseline, now) < ALPHA
 
 
 def is_suspicious(
     baseline: Sequence[float], first: Sequence[float], tolerance: float = TOLERANCE
 ) -> bool:
     """Does a first, short look call for a longer one?"""
-    return shift(baseline, first).ratio > 1 + tolerance * SUSPICION
+    return ratio(baseline, first) > 1 + tolerance * SUSPICION
 
 
 def judge(
@@ -111,14 +110,15 @@ def judge(
 ) -> Judgement:
     """Raises NotComparable where the two did different work."""
     refuse_different_work(baseline, run)
-    regressed, moved = is_regression(baseline.values("rtf"), run.values("rtf"), tolerance)
+    before, now = baseline.values("rtf"), run.values("rtf")
+    regressed = is_regression(before, now, tolerance)
     ranked = sorted(causes, key=lambda cause: -(cause.effect or 0.0))
     return Judgement(
         baseline,
         run,
         tolerance,
         regressed,
-        moved,
+        shift(before, now),
         differences(baseline.fingerprint, run.fingerprint),
         tuple(ranked) if regressed else (),
     )

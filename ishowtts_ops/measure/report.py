@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ishowtts_ops.measure.compare import NotComparable, compare
-from ishowtts_ops.measure.run import METRICS, UNITS, Run, ratio_text
+from ishowtts_ops.measure.run import METRICS, TITLES, UNITS, Run, ratio_text
 from ishowtts_ops.measure.timeline import LETTERS, Timeline
 
 _WIDTH, _HEIGHT = 900, 300
@@ -23,7 +23,8 @@ h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(--line);
 vertical-align:top;overflow-wrap:anywhere}
-.scroll{overflow-x:auto}svg{width:100%;height:auto}svg text{fill:var(--soft);font-size:11px}
+.scroll{overflow-x:auto}svg{width:100%;min-width:640px;height:auto}
+svg text{fill:var(--soft);font-size:11px}
 .bad{color:var(--bad)}.soft{color:var(--soft)}.mode{color:var(--mode)}.patch{color:var(--patch)}
 .software{color:var(--software)}.baseline{color:var(--baseline)}
 """
@@ -50,7 +51,11 @@ def render(
         f'<p class="soft">{len(runs)} runs, made {escape(made)}</p>',
     ]
     for line in lines:
-        parts += [f"<h2>{escape(line.title)}</h2>", chart(line), _events(line)]
+        parts += [
+            f"<h2>{escape(line.title)}</h2>",
+            f'<div class="scroll">{chart(line)}</div>',
+            _events(line),
+        ]
     if runs:
         parts += _newest(runs[-1], baseline)
         parts += ["<h2>All runs</h2>", _all_runs(runs)]
@@ -146,7 +151,7 @@ def _newest(run: Run, baseline: Run | None) -> list[str]:
         if told.low is not None and told.high is not None:
             span = f"{ratio_text(told.low)} to {ratio_text(told.high)}"
         middle, high = f"{ratio_text(told.median)} {unit}", f"{ratio_text(told.p95)} {unit}"
-        rows.append([metric, middle, span, high, f"± {told.spread * 100:.1f} %"])
+        rows.append([TITLES[metric], middle, span, high, f"± {told.spread * 100:.1f} %"])
     parts.append(_table(["", "median", "95 % interval", "p95", "spread"], rows))
     parts.append("<h2>Taken on</h2>")
     parts.append(_table(["", ""], [[k, str(v)] for k, v in run.fingerprint.rows().items()]))

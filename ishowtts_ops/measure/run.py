@@ -14,6 +14,7 @@ from ishowtts_ops.measure.stats import Summary, summarize
 
 RUN_VERSION = 1
 METRICS = ("rtf", "engine_s", "total_s", "first_audio_s")
+TITLES = {"rtf": "RTF", "engine_s": "engine", "total_s": "total", "first_audio_s": "first audio"}
 UNITS = {"rtf": "", "engine_s": "s", "total_s": "s", "first_audio_s": "s"}
 
 

@@ -21,7 +21,7 @@ from ishowtts_ops.facts import identity
 from ishowtts_ops.facts.python_env import PythonEnv, read_python_env
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
-from ishowtts_ops.provision import patch
+from ishowtts_ops.provision import patch, patch_last_good
 from ishowtts_ops.provision.f5_source import SourceState, locate
 from ishowtts_ops.provision.git import Repo
 from ishowtts_ops.provision.series import load_series
@@ -145,6 +145,12 @@ def roll_back(
         repo = _repo(host, settings)
         if target is None or repo is None:
             left.append("F5-TTS was no git repository then or is none now; its files stay.")
+        elif patch_last_good.stand_in(host, locate(host, settings).path) is not None:
+            # Its owner chose that commit, and the daemon has what it needs.
+            left.append(
+                "F5-TTS stays at its new commit, which the series does not fit; the daemon speaks"
+                " from its last good copy."
+            )
         else:
             try:
                 _source_back(host, repo, target, settings, log)

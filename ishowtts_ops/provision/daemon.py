@@ -87,6 +87,10 @@ def restart(host: Host, log: Progress) -> None:
     Raises:
         OpsError: it did not become active; the message ends with what it logged last.
     """
+    stale = host.query(["systemctl", "show", "-p", "NeedDaemonReload", "--value", DAEMON])
+    if stale.stdout.strip() == "yes":
+        log("systemd has not read the unit on disk yet")
+        host.run(["systemctl", "daemon-reload"], timeout=60).check()
     results: list[Result] = []
 
     def work() -> None:

@@ -8,12 +8,15 @@ without CUDA, replace the Jetson one silently, and speak at a twentieth of the s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.facts.python_env import NoInterpreter, PythonEnv, read_python_env
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
+from ishowtts_ops.provision import engine_pip
+from ishowtts_ops.provision.wheels import offline_options
 from ishowtts_ops.steps import Change, Ledger, Progress, command_line
 
 TORCH = "2.11.0"
@@ -32,6 +35,8 @@ class EngineStep:
 
     settings: Settings
     ledger: Ledger
+    wheels: Path | None = None
+    """A folder of wheels to install from instead of any index (real path)."""
     name: str = "engine"
     title: str = "the engine's Python environment"
 
@@ -68,6 +73,8 @@ class EngineStep:
         wrong = list(env.missing)
         if _is_real_jetson(host) and env.cpu_only:
             wrong += [name for name in _TORCH_MODULES if name not in wrong]
+        if _wants_numpy_1(host, env) and (env.numpy_major or 0) >= 2:
+            wrong.append("numpy")
         return wrong
 
     def commands(self, host: Host, env: PythonEnv) -> list[tuple[str, ...]]:
@@ -77,22 +84,26 @@ class EngineStep:
             OpsError: torch is needed, and on a Jetson the settings do not say from where.
         """
         wrong = self._wrong(host, env)
-        pip = (env.executable, "-m", "pip", "install", "--no-input", "--progress-bar", "off")
+        pip = (*engine_pip.install(env.executable), *offline_options(self.wheels))
         commands: list[tuple[str, ...]] = []
         torch = [name for name in wrong if name in _TORCH_MODULES]
         if torch:
             commands.append((*pip, *self._torch_arguments(host, env)))
-        others = [_DISTRIBUTIONS.get(name, name) for name in wrong if name not in _TORCH_MODULES]
-        if others:
-            if _is_real_jetson(host) and env.python < (3, 12):
-                others.append("numpy<2")  # JetPack 6's torch wheels are built against numpy 1
+        rest = [name for name in wrong if name not in _TORCH_MODULES]
+        others = [_DISTRIBUTIONS.get(name, name) for name in rest if name != "numpy"]
+        if rest:
+            numpy_1 = _wants_numpy_1(host, env)
+            if numpy_1 or "numpy" in rest:
+                others.append("numpy<2" if numpy_1 else "numpy")
             commands.append((*pip, *others))
         return commands
 
     def _torch_arguments(self, host: Host, env: PythonEnv) -> tuple[str, ...]:
         index = self.settings.engine.torch_index
+        again = ("--force-reinstall",) if env.cpu_only else ()
+        if self.wheels is not None:
+            return (*again, *_TORCH_MODULES)
         if index is not None:
-            again = ("--force-reinstall",) if env.cpu_only else ()
             return ("--index-url", index, *again, *_TORCH_MODULES)
         if _is_real_jetson(host):
             raise OpsError(
@@ -106,13 +117,24 @@ class EngineStep:
     def _apply(
         self, host: Host, commands: list[tuple[str, ...]], env: PythonEnv, log: Progress
     ) -> None:
-        added = [name for name in self._wrong(host, env) if not env.package(name).installed]
-        self.ledger.note("engine-packages", {"python": env.executable, "added": added})
-        for argv in commands:
-            log(" ".join(argv[3:]))
-            host.run(argv, timeout=PIP_TIMEOUT_S, on_line=log).check(
-                "Run install again: pip keeps what it has fetched."
-            )
+        before = engine_pip.packages(host, env.executable)
+        try:
+            for argv in commands:
+                log(" ".join(argv[3:]))
+                host.run(argv, timeout=PIP_TIMEOUT_S, on_line=log).check(
+                    "Run install again: pip keeps what it has fetched."
+                )
+        finally:
+            # Also where the second command failed: what the first one changed is ours to undo.
+            after = engine_pip.packages(host, env.executable)
+            engine_pip.record(self.ledger, env.executable, before, after)
+
+
+def _wants_numpy_1(host: Host, env: PythonEnv) -> bool:
+    """JetPack 6's own torch wheels (for its CUDA 12) are built against numpy 1; newer JetPacks
+    bring Python 3.12, and torch for another CUDA knows numpy 2."""
+    cuda = env.package("torch").cuda or "12."  # missing or CPU-only: JetPack's own will be put in
+    return _is_real_jetson(host) and env.python < (3, 12) and cuda.startswith("12.")
 
 
 def _is_real_jetson(host: Host) -> bool:

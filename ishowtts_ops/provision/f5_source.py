@@ -27,6 +27,7 @@ from ishowtts_ops.provision.ishowtts import CONFIG, read_ishowtts
 from ishowtts_ops.provision.patch_survey import PACKAGE, survey
 from ishowtts_ops.provision.patch_text import blob_id
 from ishowtts_ops.provision.series import Series, load_series
+from ishowtts_ops.provision.wheels import offline_options
 from ishowtts_ops.steps import Change, Ledger, Progress, command_line
 
 OWN_SOURCE = f"{PREFIX}/F5-TTS"
@@ -123,9 +124,10 @@ class SourceStep:
     name = "source"
     title = "F5-TTS sources"
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, wheels: Path | None = None) -> None:
         self.settings = settings
         self.ledger = ledger
+        self.wheels = wheels
 
     def diff(self, host: Host) -> Change | None:
         """Raises OpsError where a checkout's sources are missing and git cannot bring them."""
@@ -162,18 +164,18 @@ class SourceStep:
         if place.state is SourceState.PRESENT and _fetched_version(host) == version:
             return None
         preview = (
-            command_line(download_argv(version, "DIR")),
+            command_line(download_argv(version, "DIR", self.wheels)),
             f"$ unpack into {OWN_SOURCE}/{PACKAGE}, with one git commit",
         )
 
         def act(progress: Progress) -> None:
             self.ledger.remember(OWN_SOURCE)
-            bring(host, version, progress)
+            bring(host, version, progress, self.wheels)
 
         return Change(self.name, f"fetch F5-TTS {version}", preview, act)
 
 
-def bring(host: Host, version: str, progress: Progress) -> None:
+def bring(host: Host, version: str, progress: Progress, wheels: Path | None = None) -> None:
     """Fetch a version to OWN_SOURCE. Everything is made beside it and moved there at the end, so a
     run that is killed leaves a whole tree or none, never half of one, and litter that the next run
     removes.
@@ -186,7 +188,7 @@ def bring(host: Host, version: str, progress: Progress) -> None:
         host.rmtree(litter)
     try:
         host.mkdir(f"{new}/download")
-        wheel = download(host, version, host.path(f"{new}/download"), progress)
+        wheel = download(host, version, host.path(f"{new}/download"), progress, wheels)
         progress(f"unpacking {wheel.name}")
         for name, data in read_wheel(wheel).items():
             host.write(f"{new}/tree/src/{name}", data)
@@ -201,20 +203,23 @@ def bring(host: Host, version: str, progress: Progress) -> None:
     progress(f"F5-TTS {version} is in {OWN_SOURCE}")
 
 
-def download_argv(version: str, folder: str) -> list[str]:
-    """The pip command; pip's own configuration says which index it asks."""
+def download_argv(version: str, folder: str, wheels: Path | None = None) -> list[str]:
+    """The pip command; pip's own configuration says which index it asks, where there are no
+    wheels at hand."""
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     options = ["--no-input", "--disable-pip-version-check", "--dest", folder]
-    return [*pip, *options, f"{DISTRIBUTION}=={version}"]
+    return [*pip, *options, *offline_options(wheels), f"{DISTRIBUTION}=={version}"]
 
 
-def download(host: Host, version: str, folder: Path, progress: Progress) -> Path:
+def download(
+    host: Host, version: str, folder: Path, progress: Progress, wheels: Path | None = None
+) -> Path:
     """Let pip fetch the wheel of a version; pip checks the index's hash of it.
 
     Raises:
         OpsError: pip could not get it.
     """
-    argv = download_argv(version, str(folder))
+    argv = download_argv(version, str(folder), wheels)
     answer = host.run_here(argv, timeout=DOWNLOAD_TIMEOUT_S, on_line=progress)
     if not answer.ok and "No matching distribution" in answer.output:
         raise OpsError(
@@ -222,10 +227,10 @@ def download(host: Host, version: str, folder: Path, progress: Progress) -> Path
             "Correct f5.version in the configuration; if it is right, look at the network.",
         )
     answer.check("Look at the network and at pip's configuration, then run again.")
-    wheels = sorted(folder.glob("*.whl"))
-    if len(wheels) != 1:
-        raise CommandFailed(argv, f"left {len(wheels)} wheels behind", answer.output)
-    return wheels[0]
+    found = sorted(folder.glob("*.whl"))
+    if len(found) != 1:
+        raise CommandFailed(argv, f"left {len(found)} wheels behind", answer.output)
+    return found[0]
 
 
 def read_wheel(wheel: Path) -> dict[str, bytes]:

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ishowtts_ops.config import Settings
+from ishowtts_ops.config import Power, Settings
+from ishowtts_ops.errors import BoxLocked
 from ishowtts_ops.facts import rivals as rival_facts
 from ishowtts_ops.facts import sysfs
 from ishowtts_ops.facts.nvpmodel import Mode
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
+from ishowtts_ops.provision.install import LOCK_PATH
 from ishowtts_ops.provision.power import LockReport, lock
 from ishowtts_ops.provision.power_look import Situation, describe, look, require_jetson
 from ishowtts_ops.steps import Progress
@@ -29,11 +31,13 @@ WAIT_S = 5.0
 
 class GuardState(enum.Enum):
     """HELD: nothing to do. RESTORED: it was lost and is back. LOST: it could not be brought back.
-    OFF: the configuration asks for neither a mode nor a lock."""
+    WAITING: it is lost while an install or uninstall is at work, which may be why; the next look
+    comes soon. OFF: the configuration asks for neither a mode nor a lock."""
 
     HELD = "held"
     RESTORED = "restored"
     LOST = "lost"
+    WAITING = "waiting"
     OFF = "off"
 
 
@@ -74,7 +78,8 @@ def check_and_restore(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> GuardReport:
-    """Look at mode and clocks and bring back what was lost.
+    """Look at mode and clocks and bring back what was lost, unless an install or uninstall is at
+    work: what it does to the clocks must not be undone under its hands.
 
     Raises:
         NotAJetson: the box is none.
@@ -89,11 +94,26 @@ def check_and_restore(
     lost = _lost(now, locks=policy.lock_clocks)
     if not lost:
         return GuardReport(GuardState.HELD, tuple(_remarks(now)))
+    host.require_root("Bringing the clock lock back")
+    try:
+        with host.lock(LOCK_PATH, "ishowtts-ops power guard", automatic=True):
+            return _restore(host, policy, now, lost, log, sleep)
+    except BoxLocked as busy:
+        return GuardReport(GuardState.WAITING, (busy.message,))
+
+
+def _restore(
+    host: Host,
+    policy: Power,
+    now: Situation,
+    lost: tuple[str, ...],
+    log: Progress,
+    sleep: Callable[[float], None],
+) -> GuardReport:
     cause = likely_cause(host, now)
     for sentence in lost:
         log(sentence)
     log(f"Likely cause: {cause}.")
-    host.require_root("Bringing the clock lock back")
     report = lock(host, policy, log=log, sleep=sleep, wait_s=WAIT_S)
     for problem in report.problems:
         log(problem)

@@ -11,23 +11,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ishowtts_ops.config import CACHE_DIR, CONFIG_PATH, RUN_DIR, STATE_DIR, Settings
 from ishowtts_ops.errors import OpsError, UsageError
 from ishowtts_ops.host import BoxKind, Host
-from ishowtts_ops.provision import patch, power_undo, units
+from ishowtts_ops.provision import engine_pip, ishowtts_nfe, patch, power_undo, rivals, units
 from ishowtts_ops.provision.daemon import DaemonStep
 from ishowtts_ops.provision.engine_env import EngineStep
 from ishowtts_ops.provision.f5_source import SourceStep
+from ishowtts_ops.provision.offline import offline_steps
 from ishowtts_ops.provision.own_config import ConfigStep
 from ishowtts_ops.provision.patch import PatchStep
 from ishowtts_ops.provision.power import PowerStep
+from ishowtts_ops.provision.rivals import RivalsStep
 from ishowtts_ops.provision.units import UnitsStep
 from ishowtts_ops.provision.voices import VoicesStep
 from ishowtts_ops.provision.weights import WeightsStep
 from ishowtts_ops.steps import Change, Ledger, Progress, Step
 
 LOCK_PATH = f"{RUN_DIR}/install.lock"
+
+ON_REQUEST = (RivalsStep.name,)
+"""Steps that are taken only when they are named: they touch what is not ours."""
 
 _DAEMON_STATE = "/var/lib/private/ishowtts-tts"
 _DAEMON_FOLDERS = (
@@ -40,24 +46,37 @@ _DAEMON_FOLDERS = (
 
 
 def all_steps(
-    settings: Settings, ledger: Ledger, config_text: str, *, replace_config: bool
+    settings: Settings,
+    ledger: Ledger,
+    config_text: str,
+    *,
+    replace_config: bool,
+    wheels: Path | None = None,
 ) -> list[Step]:
-    """Every step, in order."""
-    return [
+    """Every step, in order.
+
+    Args:
+        wheels: a folder to install Python packages and F5-TTS from instead of any index.
+    """
+    steps: list[Step] = [
         ConfigStep(config_text, ledger, replace_config),
-        EngineStep(settings, ledger),
-        SourceStep(settings, ledger),
+        EngineStep(settings, ledger, wheels),
+        SourceStep(settings, ledger, wheels),
         PatchStep(settings, ledger),
         WeightsStep(settings, ledger),
         VoicesStep(settings, ledger),
+        RivalsStep(settings, ledger),
         PowerStep(settings, ledger),
         UnitsStep(settings, ledger),
         DaemonStep(settings, ledger),
     ]
+    if ledger.host.kind is BoxKind.OFFLINE:
+        return offline_steps(settings, ledger, steps)
+    return steps
 
 
 def choose(steps: Sequence[Step], only: Sequence[str]) -> list[Step]:
-    """The named steps, in install's order; all of them when none is named.
+    """The named steps, in install's order; when none is named, all but those `ON_REQUEST`.
 
     Raises:
         UsageError: a name is no step's.
@@ -68,7 +87,7 @@ def choose(steps: Sequence[Step], only: Sequence[str]) -> list[Step]:
         raise UsageError(
             f"There is no step {', '.join(map(repr, unknown))}.", f"Steps: {', '.join(names)}."
         )
-    return [step for step in steps if not only or step.name in only]
+    return [step for step in steps if (step.name in only if only else step.name not in ON_REQUEST)]
 
 
 def plan(host: Host, steps: Sequence[Step]) -> list[Change]:
@@ -98,11 +117,13 @@ def apply(
     log: Progress,
     on_step: Callable[[int, int, Step, Change], None],
     doing: str = "ishowtts-ops install",
+    automatic: bool = False,
 ) -> list[Change]:
     """Apply every step that differs, under the box's lock.
 
     Args:
         on_step: told (index, count, step, change) before each change.
+        automatic: a timer applies them; see `Host.lock`.
 
     Returns:
         the changes that were made.
@@ -111,14 +132,8 @@ def apply(
         BoxLocked: somebody else is at work.
         OpsError: a step failed, or did not do what it said.
     """
-    if host.kind is BoxKind.OFFLINE:
-        raise OpsError(
-            f"{host.root} is a root file system that is not running, and install cannot yet"
-            " finish such a box.",
-            "Run install on the box itself.",
-        )
     made: list[Change] = []
-    with host.lock(LOCK_PATH, doing):
+    with host.lock(LOCK_PATH, doing, automatic=automatic):
         for index, step in enumerate(steps, 1):
             change = step.diff(host)
             if change is None:
@@ -160,8 +175,17 @@ def uninstall_plan(host: Host, ledger: Ledger) -> list[Undo]:
         undo.append(Undo(f"put back {len(back)} files as they were", tuple(back)))
     if made:
         undo.append(Undo(f"remove {len(made)} files and links", tuple(made)))
+    packages = engine_pip.changed(ledger)
+    if packages:
+        undo.append(Undo("give the engine's environment its packages back", packages))
+    if ishowtts_nfe.NOTE in ledger.notes:
+        note = ledger.notes[ishowtts_nfe.NOTE]
+        undo.append(Undo(f"put {ishowtts_nfe.KEY} of iShowTTS back", (note["path"],)))
     if power_undo.NOTE in ledger.notes:
         undo.append(Undo("put power mode and clocks back as they were", ()))
+    waiting = rivals.switched_off(ledger)
+    if waiting:
+        undo.append(Undo("let others set the clocks again", waiting))
     return undo
 
 
@@ -191,14 +215,19 @@ def uninstall(host: Host, *, purge: bool, log: Progress) -> Uninstalled:
         ledger = Ledger.open(host)
         if ledger.empty:
             return Uninstalled()
-        units.remove_units(host, log)
+        running = host.kind is not BoxKind.OFFLINE
+        if running:
+            units.remove_units(host, log)
         log("taking the patch series out of the F5-TTS sources")
         patch.undo_all(host, ledger, log)
+        not_back = ishowtts_nfe.undo(host, ledger, log) + engine_pip.undo(host, ledger, log)
         power = power_undo.restore(host, ledger, log)
         kept += _keep_config(host, ledger, purge)
         log(f"putting back {len(ledger.files)} paths")
         ledger.restore_files(keep=lambda path: path in kept or path.startswith(f"{STATE_DIR}/"))
-        host.run(["systemctl", "daemon-reload"], timeout=60)
+        if running:
+            host.run(["systemctl", "daemon-reload"], timeout=60)
+        problems = (*not_back, *power.problems, *rivals.bring_back(host, ledger, log))
         kept += _remove_daemon_folders(host, purge)
         # The ledger goes last: until then a killed uninstall can be run again.
         host.rmtree(CACHE_DIR)
@@ -206,7 +235,7 @@ def uninstall(host: Host, *, purge: bool, log: Progress) -> Uninstalled:
         for folder in sorted(ledger.folders, key=lambda f: -f.count("/")):
             host.rmdir(folder)
     host.rmtree(RUN_DIR)
-    return Uninstalled(tuple(kept), power.reboot_needed, power.problems)
+    return Uninstalled(tuple(kept), power.reboot_needed, problems)
 
 
 def _keep_config(host: Host, ledger: Ledger, purge: bool) -> list[str]:

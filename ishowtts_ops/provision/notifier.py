@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from ishowtts_ops.host import Host
 
 TOLD_PATH = f"{STATE_DIR}/notified.json"
 LOCK_PATH = f"{RUN_DIR}/notify.lock"
-LINES = 15
+LINES = 30
 WEBHOOK_LIMIT_S = 10.0
 COMMAND_LIMIT_S = 60.0
 TRIES = 3
@@ -36,26 +36,33 @@ class Failure:
     """What is told.
 
     Attributes:
-        result: systemd's word for it: exit-code, signal, watchdog, timeout, start-limit-hit …
+        result: systemd's word for it: exit-code, signal, watchdog, timeout, start-limit-hit …;
+            empty when the unit was started again before anybody could ask.
         lines: the last of the unit's journal.
     """
 
     box: str
     unit: str
     result: str
-    exit_status: int
+    exit_status: str
     lines: tuple[str, ...]
 
     @property
     def key(self) -> str:
-        """The same failure again has the same key."""
-        return f"{self.result} {self.exit_status}"
+        """The same failure again has the same key; empty when it is not known which it is."""
+        return f"{self.result} {self.exit_status}" if self.result else ""
 
     @property
     def text(self) -> str:
         """One sentence."""
-        last = f": {self.lines[-1]}" if self.lines else ""
-        return f"{self.unit} failed on {self.box} ({self.result}, {self.exit_status}){last}"
+        own = [line for line in self.lines if not self._by_systemd(line)]
+        last = f": {own[-1]}" if own else ""
+        how = f" ({self.key})" if self.key else ""
+        return f"{self.unit} failed on {self.box}{how}{last}"
+
+    def _by_systemd(self, line: str) -> bool:
+        starts = ("Starting ", "Started ", "Stopping ", "Stopped ", "Failed to start ", "Finished ")
+        return line.startswith((*starts, f"{self.unit}: "))
 
     def to_json(self) -> dict[str, Any]:
         """What a webhook and a command get, version 1."""
@@ -86,20 +93,25 @@ class Told:
     problems: tuple[str, ...]
 
 
-def look(host: Host, unit: str) -> Failure:
+def look(host: Host, unit: str, told: Mapping[str, str] | None = None) -> Failure:
     """What systemd and the journal know about a unit's failure; never raises for what they
-    answer."""
-    found = read_systemd(host, [unit]).units
-    state = None if isinstance(found, Unknown) else found.get(unit)
+    answer.
+
+    Args:
+        told: the environment that systemd gives to OnFailure= units since release 251. Before, the
+            unit has to be asked, which may be on its way up again by then.
+    """
+    given = told or {}
+    result = given.get("MONITOR_SERVICE_RESULT", "")
+    status = given.get("MONITOR_EXIT_STATUS", "")
+    if not result:
+        found = read_systemd(host, [unit]).units
+        state = None if isinstance(found, Unknown) else found.get(unit)
+        if state is not None and state.result != "success":
+            result, status = state.result, str(state.exit_status)
     journal = read_journal(host, unit, LINES)
     lines = () if isinstance(journal, Unknown) else tuple(journal.strip().splitlines())
-    return Failure(
-        box=socket.gethostname(),
-        unit=unit,
-        result=state.result if state else "unknown",
-        exit_status=state.exit_status if state else 0,
-        lines=lines,
-    )
+    return Failure(socket.gethostname(), unit, result, status, lines)
 
 
 def tell(
@@ -131,9 +143,9 @@ def _tell(
 ) -> Told:
     book = _read(host)
     entry = book.get(failure.unit, {})
-    if entry.get("key") != failure.key:
-        entry = {"key": failure.key, "told": {}}
-    told_at: dict[str, float] = dict(entry["told"])
+    before = entry.get("key", "")
+    same = not before or not failure.key or before == failure.key
+    told_at: dict[str, float] = dict(entry.get("told", {})) if same else {}
     channels: dict[str, Callable[[], str]] = {"journal": lambda: ""}
     if settings.webhook is not None:
         channels["webhook"] = lambda: _webhook(str(settings.webhook), failure, sleep)
@@ -152,7 +164,7 @@ def _tell(
         else:
             told.append(name)
             told_at[name] = now
-    book[failure.unit] = {"key": failure.key, "told": told_at}
+    book[failure.unit] = {"key": failure.key or before, "told": told_at}
     host.write(TOLD_PATH, json.dumps(book, indent=1) + "\n", mode=0o600)
     return Told(failure, tuple(told), tuple(known), tuple(problems))
 

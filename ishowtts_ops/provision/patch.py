@@ -8,6 +8,7 @@ from dataclasses import replace
 from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError, PatchRefused
 from ishowtts_ops.host import Host
+from ishowtts_ops.provision import patch_last_good
 from ishowtts_ops.provision.f5_source import SourceState, locate
 from ishowtts_ops.provision.patch_plan import FileChange, Plan, plan_apply, plan_revert
 from ishowtts_ops.provision.patch_state import (
@@ -78,6 +79,7 @@ def apply(
     after = survey(host, source, found.series).status
     if after.state is not PatchState.APPLIED:
         raise OpsError(f"The series was written, and still: {after.text}")
+    patch_last_good.save(host, after)
     return after
 
 
@@ -111,6 +113,7 @@ def revert(
     plan = plan_revert(found, ledger)
     carry_out(found, plan, ledger, progress)
     forget(ledger, source, [i.path for i in found.files])
+    patch_last_good.forget(host, source)
     return survey(host, source, found.series).status
 
 
@@ -181,7 +184,8 @@ class PatchStep:
 
     def diff(self, host: Host) -> Change | None:
         """What applying would do. A legacy patch is replaced (the plan says so, and is the place
-        to say no); edits and conflicts raise PatchRefused."""
+        to say no); edits and conflicts raise PatchRefused. A conflict after the tree was patched
+        once is left to doctor: the manifest then names the last good copy."""
         if self.settings.engine.kind != "f5":
             return None
         series = self._series or load_series()
@@ -193,6 +197,8 @@ class PatchStep:
         if _settled(found):
             return None
         refuse_unless_present(found)
+        if patch_last_good.stand_in(host, place.path, series) is not None:
+            return None
         _refuse_apply(found, replace_legacy=True, set_aside=False)
         legacy = found.status.state is PatchState.LEGACY
         verb = "replace the older patch by" if legacy else "apply"

@@ -233,10 +233,13 @@ def _series_line(line: str, number: int) -> tuple[str, frozenset[str]]:
 
 
 def _added(folder: Path) -> dict[str, bytes]:
+    """Byte code and the hidden caches of development tools are nobody's to install."""
     found = {}
     for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-        if path.is_file() and "__pycache__" not in path.parts:
-            found[path.relative_to(folder).as_posix()] = _read(path)
+        inside = path.relative_to(folder)
+        litter = any(part == "__pycache__" or part.startswith(".") for part in inside.parts)
+        if path.is_file() and not litter:
+            found[inside.as_posix()] = _read(path)
     return found
 
 

@@ -6,6 +6,8 @@ replaced from `_values`; a name that is not there is an error, never an empty st
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
 from dataclasses import dataclass
 
@@ -25,6 +27,7 @@ CLOCKS = "ishowtts-clocks.service"
 GUARD = "ishowtts-guard.service"
 GUARD_TIMER = "ishowtts-guard.timer"
 DAEMON = "ishowtts-tts.service"
+BACKEND = "ishowtts-backend.service"
 REGRESS_TIMER = "ishowtts-regress.timer"
 BENCH_TIMER = "ishowtts-bench.timer"
 WATCH_TIMER = "ishowtts-watch.timer"
@@ -40,13 +43,26 @@ CALENDAR_UNITS = (
     WATCH_TIMER,
     WATCH_PATH,
 )
-UNITS = (*POWER_UNITS, DAEMON, *CALENDAR_UNITS)
+UNITS = (*POWER_UNITS, DAEMON, BACKEND, *CALENDAR_UNITS)
 TEMPLATES = (NOTIFY,)
 """Units that systemd only knows with an instance: never started, enabled or asked about."""
 
 GPU_GROUPS = ("video", "render")
 """Groups that own the GPU's device nodes on L4T. systemd refuses a unit that names a group the box
 does not have, so only those found in /etc/group are rendered."""
+
+GPU_NODES = (
+    "/dev/nvhost*",
+    "/dev/nvmap",
+    "/dev/nvgpu/*/*",
+    "/dev/nvsciipc",
+    "/dev/host1x-fence",
+    "/dev/nvidia*",
+    "/dev/dri/*",
+)
+"""Device nodes that CUDA opens on L4T. systemd takes no patterns of paths, so those found are
+rendered; where there are none, no other device is closed either: a GPU that appears later must not
+be hidden from the daemon."""
 
 _STOP_MARGIN_S = 15
 
@@ -55,7 +71,8 @@ def wanted_units(settings: Settings) -> tuple[str, ...]:
     """Names of the units these settings ask for."""
     power = settings.power.lock_clocks or settings.power.mode != "leave"
     calendar = CALENDAR_UNITS if settings.measure.calendar else ()
-    return (*(POWER_UNITS if power else ()), DAEMON, *calendar)
+    backend = (BACKEND,) if settings.backend.command else ()
+    return (*(POWER_UNITS if power else ()), DAEMON, *backend, *calendar)
 
 
 def rendered(host: Host, settings: Settings) -> dict[str, str]:
@@ -65,6 +82,11 @@ def rendered(host: Host, settings: Settings) -> dict[str, str]:
         f"{UNIT_DIR}/{name}": _render(resource("units").joinpath(name).read_text(), values, name)
         for name in (*wanted_units(settings), *TEMPLATES)
     }
+
+
+def rendered_unit(host: Host, settings: Settings, name: str) -> str:
+    """The text of one unit, also of one that install does not keep."""
+    return _render(resource("units").joinpath(name).read_text(), _values(host, settings), name)
 
 
 def install_links(name: str, text: str) -> dict[str, str]:
@@ -87,8 +109,29 @@ def _values(host: Host, settings: Settings) -> dict[str, str]:
         "guard_seconds": str(settings.power.guard_seconds),
         "watchdog_seconds": str(settings.daemon.watchdog_seconds),
         "stop_seconds": str(settings.daemon.drain_seconds + _STOP_MARGIN_S),
+        "backend_digest": hashlib.sha256(settings.backend.model_dump_json().encode()).hexdigest()[
+            :16
+        ],
+        "backend_user": _backend_user(host, settings),
+        "backend_watchdog_seconds": str(
+            math.ceil(settings.backend.verdict_seconds) + _STOP_MARGIN_S
+        ),
+        "backend_stop_seconds": str(math.ceil(settings.backend.stop_seconds) + _STOP_MARGIN_S),
+        "devices": _devices(host),
+        "addresses": _addresses(settings),
         "groups": f"SupplementaryGroups={' '.join(groups)}" if groups else "# no GPU groups here",
     }
+
+
+def _backend_user(host: Host, settings: Settings) -> str:
+    """Who runs the backend: the one we are told, else the owner of iShowTTS's checkout."""
+    path = settings.ishowtts.path
+    if settings.backend.user or not host.is_dir(path):
+        return settings.backend.user or "root"
+    uid = str(host.stat(path).uid)
+    users = host.read_text("/etc/passwd") if host.is_file("/etc/passwd") else ""
+    rows = [line.split(":") for line in users.splitlines()]
+    return next((row[0] for row in rows if row[2:3] == [uid]), uid)
 
 
 def _watched(host: Host, settings: Settings) -> list[str]:
@@ -100,6 +143,20 @@ def _watched(host: Host, settings: Settings) -> list[str]:
     if repo is not None and repo.git_dir.is_relative_to(host.root):
         found.append(f"{host.box_path(repo.git_dir)}/HEAD")
     return found
+
+
+def _devices(host: Host) -> str:
+    nodes = sorted({node for pattern in GPU_NODES for node in host.glob(pattern)})
+    nodes = [node for node in nodes if not host.is_dir(node)]
+    if not nodes:
+        return "# no GPU nodes here, so devices are not restricted"
+    return "\n".join(["DevicePolicy=closed", *(f"DeviceAllow={node} rw" for node in nodes)])
+
+
+def _addresses(settings: Settings) -> str:
+    if not settings.daemon.loopback:
+        return "# other machines may connect, as daemon.host says"
+    return "IPAddressDeny=any\nIPAddressAllow=localhost"
 
 
 def _groups(host: Host) -> frozenset[str]:
@@ -148,9 +205,13 @@ class UnitsStep:
         ]
         if not (texts or links or stale or timers):
             return None
+        # Its unit's text goes with its settings.
+        again = [BACKEND] if f"{UNIT_DIR}/{BACKEND}" in texts else []
         enable = sorted({link.rsplit("/", 1)[1] for link in links})
         preview = [line for path in texts for line in file_diff(host, path, texts[path])]
-        preview += [command_line(argv) for argv in _commands(stale, bool(texts), enable, timers)]
+        preview += [
+            command_line(argv) for argv in _commands(stale, bool(texts), enable, timers, again)
+        ]
         done = [f"{len(texts)} written"] if texts else []
         done += [f"{len(enable)} enabled"] if enable else []
         done += [f"{len(stale)} removed"] if stale else []
@@ -159,7 +220,7 @@ class UnitsStep:
             self.name,
             "units: " + ", ".join(done),
             tuple(preview),
-            lambda log: self._apply(host, texts, links, stale, timers, log),
+            lambda log: self._apply(host, texts, links, stale, timers, again, log),
         )
 
     def _apply(
@@ -169,6 +230,7 @@ class UnitsStep:
         links: dict[str, str],
         stale: list[str],
         timers: list[str],
+        again: list[str],
         log: Progress,
     ) -> None:
         record = Recorder(host, self.ledger)
@@ -180,7 +242,7 @@ class UnitsStep:
         for name in stale:
             self.ledger.remember(f"{UNIT_DIR}/{name}")
         enable = sorted({link.rsplit("/", 1)[1] for link in links})
-        for argv in _commands(stale, bool(texts), enable, timers):
+        for argv in _commands(stale, bool(texts), enable, timers, again):
             log(" ".join(argv))
             host.run(argv, timeout=60).check("`systemctl status` of the unit says more.")
         for name in stale:
@@ -203,7 +265,7 @@ def remove_units(host: Host, log: Progress) -> None:
 
 
 def _commands(
-    stale: list[str], reload: bool, enable: list[str], timers: list[str]
+    stale: list[str], reload: bool, enable: list[str], timers: list[str], again: list[str]
 ) -> list[tuple[str, ...]]:
     commands: list[tuple[str, ...]] = []
     if stale:
@@ -214,4 +276,7 @@ def _commands(
         commands.append(("systemctl", "enable", *enable))
     if timers:
         commands.append(("systemctl", "start", *timers))
+    if again:
+        # Not waited for: it is ready after its warm-up, and install does not depend on it.
+        commands.append(("systemctl", "restart", "--no-block", *again))
     return commands

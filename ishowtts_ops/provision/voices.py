@@ -8,16 +8,17 @@ the voice `default`.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 import soundfile
 
-from ishowtts_ops.config import MANIFEST_PATH, Manifest, Settings, VoiceEntry
+from ishowtts_ops.config import DEFAULT_NFE, MANIFEST_PATH, Manifest, Settings, VoiceEntry
 from ishowtts_ops.errors import ConfigError, Problem
 from ishowtts_ops.host import Host
-from ishowtts_ops.provision import weights
+from ishowtts_ops.provision import patch_last_good, weights
 from ishowtts_ops.provision.f5_source import locate
-from ishowtts_ops.provision.ishowtts import read_ishowtts
+from ishowtts_ops.provision.ishowtts import IShowTTSConfig, read_ishowtts
 from ishowtts_ops.steps import Change, Ledger, Recorder, file_diff
 
 MIN_REFERENCE_S = 1.0
@@ -50,16 +51,18 @@ def manifest(host: Host, settings: Settings) -> Manifest:
     """
     theirs = read_ishowtts(host, settings)
     found = weights.resolve(host, settings) if settings.engine.kind == "f5" else None
-    source = f"{locate(host, settings).path}/src" if settings.engine.kind == "f5" else None
+    place = locate(host, settings).path if settings.engine.kind == "f5" else None
+    checkout = f"{place}/src" if place else None
+    source = f"{patch_last_good.stand_in(host, place) or place}/src" if place else None
     voices = {voice.id: voice for voice in (theirs.voices if theirs else ())}
     voices.update({voice.id: voice for voice in settings.voices})
-    if not voices and source is not None:
-        example = f"{source}/{_EXAMPLE_AUDIO}"
+    if not voices and checkout is not None:
+        example = f"{checkout}/{_EXAMPLE_AUDIO}"
         voices["default"] = VoiceEntry(
             id="default", audio=example, text=_EXAMPLE_TEXT, language="en"
         )
     default = settings.default_voice or (theirs.default_voice if theirs else None)
-    problems = _problems(host, voices, pending=source)
+    problems = _problems(host, voices, pending=checkout)
     if default is None and voices:
         default = next(iter(voices))
     elif default is not None and voices and default not in voices:
@@ -75,12 +78,20 @@ def manifest(host: Host, settings: Settings) -> Manifest:
         vocab_file=settings.f5.vocab_file or (theirs.vocab_file if theirs else None),
         vocoder_path=found.vocoder_path if found else None,
         random_seed=RANDOM_SEED if random else None,
-        nfe=settings.f5.nfe,
+        nfe=settings.f5.nfe or (theirs.default_nfe_step if theirs else None) or DEFAULT_NFE,
         cfg_strength=settings.f5.cfg_strength,
-        device=settings.f5.device,
+        device=_device(settings, theirs),
         voices=tuple(voices.values()),
         default_voice=default,
     )
+
+
+def _device(settings: Settings, theirs: IShowTTSConfig | None) -> str:
+    """iShowTTS's plain "cuda" is what `auto` finds by itself, and fails where there is no GPU."""
+    told = theirs.device if theirs else None
+    if settings.f5.device == "auto" and told and re.fullmatch(r"cpu|cuda:\d+", told):
+        return told
+    return settings.f5.device
 
 
 def _problems(host: Host, voices: dict[str, VoiceEntry], pending: str | None) -> list[Problem]:
@@ -129,9 +140,12 @@ class VoicesStep:
         if not preview:
             return None
         names = ", ".join(voice.id for voice in wanted.voices) or "the engine's own"
+        copied = (wanted.source or "").startswith(patch_last_good.LAST_GOOD)
+        # The checkout was moved to a commit that the series does not fit.
+        where = ", F5-TTS from its last good copy" if copied else ""
         return Change(
             self.name,
-            f"write the engine's manifest (voices: {names})",
+            f"write the engine's manifest (voices: {names}{where})",
             tuple(preview),
             lambda _: Recorder(host, self.ledger).write(MANIFEST_PATH, text),
         )

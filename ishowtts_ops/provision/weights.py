@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ishowtts_ops.config import STATE_DIR, Settings
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host
-from ishowtts_ops.provision.ishowtts import read_ishowtts
+from ishowtts_ops.provision.ishowtts import IShowTTSConfig, read_ishowtts
 from ishowtts_ops.steps import Change, Ledger, Progress
 
 WEIGHTS_DIR = f"{STATE_DIR}/weights"
@@ -92,13 +92,32 @@ def resolve(host: Host, settings: Settings) -> Weights:
                 f"Give f5.ckpt_file, or one of these models: {known}.",
             )
         checkpoint = HubFile(_F5_REPO, _CHECKPOINTS[model])
-        fetch.append(checkpoint)
-        ckpt = checkpoint.box_path
+        folder = _in_their_cache(host, theirs, _F5_REPO, (checkpoint.name,))
+        if folder is None:
+            fetch.append(checkpoint)
+        ckpt = f"{folder}/{checkpoint.name}" if folder else checkpoint.box_path
     if vocoder is None:
         files = [HubFile(_VOCOS_REPO, name) for name in _VOCOS_FILES]
-        fetch += files
-        vocoder = files[0].folder
+        vocoder = _in_their_cache(host, theirs, _VOCOS_REPO, _VOCOS_FILES)
+        if vocoder is None:
+            fetch += files
+            vocoder = files[0].folder
     return Weights(ckpt, vocoder, tuple(fetch))
+
+
+def _in_their_cache(
+    host: Host, theirs: IShowTTSConfig | None, repo: str, names: Sequence[str]
+) -> str | None:
+    """The folder in iShowTTS's `hf_cache_dir` that has all these files of a repository, as the
+    hub's client lays them out: models--OWNER--NAME/snapshots/COMMIT/. What iShowTTS speaks with
+    every day need not be fetched again."""
+    if theirs is None or theirs.hf_cache_dir is None:
+        return None
+    base = f"{theirs.hf_cache_dir}/models--{repo.replace('/', '--')}"
+    main = host.read_text(f"{base}/refs/main").strip() if host.is_file(f"{base}/refs/main") else ""
+    commits = sorted(host.listdir(f"{base}/snapshots"), key=lambda commit: commit != main)
+    folders = (f"{base}/snapshots/{commit}" for commit in commits)
+    return next((f for f in folders if all(host.is_file(f"{f}/{name}") for name in names)), None)
 
 
 @dataclass(frozen=True)

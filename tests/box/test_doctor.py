@@ -123,8 +123,25 @@ def test_all_at_once(installed: tuple[Box, Daemon]) -> None:
     assert daemon.say("Everything is back.").status_code == 200
 
 
-def test_what_it_cannot_mend_it_says(installed: tuple[Box, Daemon]) -> None:
-    """A rival that sets clocks too: doctor names it, and does not pretend that --fix helped."""
+def test_what_no_step_can_mend_it_only_says(installed: tuple[Box, Daemon]) -> None:
+    """Heat: no command of ours makes the room cooler, and --fix does not pretend."""
+    box, _ = installed
+    types = box.exec("sh", "-c", "grep -l . /sys/class/thermal/cooling_device*/type").stdout
+    alert = next(
+        path
+        for path in types.split()
+        if box.exec("cat", path).stdout.strip() == "gpu-throttle-alert"
+    ).replace("/type", "/cur_state")
+    box.exec("sh", "-c", f"echo 1 > {alert}")
+    assert "heat-throttle" in _bad(box)
+    box.ops("doctor", "--fix", "--yes", check=False)
+    assert "heat-throttle" in _bad(box)
+    box.exec("sh", "-c", f"echo 0 > {alert}")
+    assert "heat-throttle" not in _bad(box)
+
+
+def test_a_rival_is_named_and_leaves_on_request_only(installed: tuple[Box, Daemon]) -> None:
+    """Somebody else's service: neither install nor --fix --yes may switch it off by the way."""
     box, _ = installed
     box.write(
         "/etc/systemd/system/tuned.service",
@@ -132,7 +149,10 @@ def test_what_it_cannot_mend_it_says(installed: tuple[Box, Daemon]) -> None:
     )
     box.systemctl("enable", "--now", "tuned.service")
     assert "rivals-active" in _bad(box)
-    box.ops("doctor", "--fix", "--yes", check=False)
-    assert "rivals-active" in _bad(box)
-    box.systemctl("disable", "--now", "tuned.service")
+    assert "Nothing to do" in box.ops("install", "--yes", check=False).stdout
+    box.ops("doctor", "--fix", "--yes")
+    assert box.state("tuned.service") == "active/running"
+    box.ops("power", "resolve", "--yes")
     assert "rivals-active" not in _bad(box)
+    assert box.state("tuned.service") == "inactive/dead"
+    assert box.systemctl("is-enabled", "tuned.service", check=False).stdout.strip() != "enabled"

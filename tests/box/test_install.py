@@ -66,7 +66,8 @@ def reused(base: Path) -> Iterator[Reused]:
 def fresh(reused: Reused) -> Iterator[Fresh]:
     found = reused.get()
     yield found
-    found[0].ops("uninstall", "--yes", check=False)
+    if found[0].on:
+        found[0].ops("uninstall", "--yes", check=False)
 
 
 def _changed(fresh: Fresh) -> str:

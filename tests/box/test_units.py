@@ -10,11 +10,13 @@ import pytest
 
 from tests.box.conftest import BOARD
 from tests.support import program
-from tests.support.container import Box, new_box
+from tests.support.container import Box, free_port, new_box
 from tests.support.installed import CLOCKS, DAEMON, GUARD, GUARD_TIMER, configure, install
 
 TEMPLATES = sorted(path.name for path in (program.REPOSITORY / "units").glob("ishowtts-*"))
 """Every unit there is: a new one is judged as soon as its file is there."""
+
+BACKEND = "ishowtts-backend.service"
 
 NOT_EVERYWHERE = {
     "TimeoutStartFailureMode", "ProtectProc", "LoadCredential", "OnSuccess", "Upholds",
@@ -25,9 +27,21 @@ NOT_EVERYWHERE = {
 
 @pytest.fixture(scope="module")
 def installed(base: Path) -> Iterator[Box]:
+    """With every part that the configuration can ask for, so that every unit is there."""
     with new_box(BOARD) as box:
         box.boot()
-        configure(box)
+        port = free_port()
+        configure(
+            box,
+            measure={"calendar": True},
+            backend={
+                "command": [f"{program.VENV}/bin/python", "-m", "http.server", str(port)],
+                "directory": "/srv",
+                "preset": "none",
+                "url": f"http://127.0.0.1:{port}",
+                "health": ["/"],
+            },
+        )
         install(box)
         yield box
 
@@ -77,6 +91,7 @@ def test_no_cycle_and_no_word_of_systemd_about_our_units(installed: Box) -> None
 def test_all_are_enabled_and_up(installed: Box) -> None:
     for unit in (CLOCKS, DAEMON, GUARD_TIMER):
         assert installed.systemctl("is-enabled", unit).stdout.strip() == "enabled"
+    installed.wait_for(BACKEND, "active/running")
     assert installed.state(CLOCKS) == "active/exited"
     assert installed.state(DAEMON) == "active/running"
     assert installed.state(GUARD_TIMER) == "active/waiting"

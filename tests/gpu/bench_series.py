@@ -10,7 +10,6 @@ is text to waveform on the host, F5TTS_v1_Base, NFE 7, guidance on, unless a nam
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
@@ -21,168 +20,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SEED = 1
-TRANSCRIPT_PACE = 15  # bytes a second, as usual speech has
-SENTENCE = "Some call me nature, others call me mother nature, and I have been here for a while. "
-# Reference seconds, and total seconds: 468 and 1312 frames.
-WORKLOADS = {"S": (3.0, 5.0), "M": (6.0, 14.0), "R3": (3.0, 11.0), "L": (6.0, 22.0)}
-
-
-def text_of(seconds: float) -> str:
-    size = int(seconds * TRANSCRIPT_PACE)
-    return (SENTENCE * (size // len(SENTENCE) + 1))[:size].strip() + "."
-
-
-def clip(seconds: float, number: int = 0) -> Any:
-    import numpy as np
-
-    rng = np.random.default_rng(number)
-    t = np.arange(int(seconds * 24000)) / 24000
-    return (0.2 * rng.standard_normal(t.size) * (0.6 + 0.3 * np.sin(9 * t))).astype(np.float32)
-
-
-def spread(seconds: list[float]) -> dict[str, float]:
-    """Milliseconds: median, 95th percentile, least."""
-    ordered = sorted(1e3 * value for value in seconds)
-    at = min(len(ordered) - 1, int(0.95 * len(ordered)))
-    return {
-        "p50_ms": round(statistics.median(ordered), 3),
-        "p95_ms": round(ordered[at], 3),
-        "min_ms": round(ordered[0], 3),
-        "runs": len(ordered),
-    }
-
-
-def timed(work: Callable[[], Any]) -> float:
-    import torch
-
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-class Ours:
-    """The synthesizer, and engines with one switch turned."""
-
-    def __init__(self, cache: Path | None) -> None:
-        from f5_tts.fast.synthesizer import SynthesisSettings, Synthesizer
-
-        self.synthesizer = Synthesizer.load(
-            ckpt_file=None, random_weights_seed=SEED, cache_dir=cache, device="cuda"
-        )
-        self.settings = SynthesisSettings
-        self.voices: dict[tuple[float, int], Any] = {}
-
-    def voice(self, seconds: float, number: int = 0) -> Any:
-        key = (seconds, number)
-        if key not in self.voices:
-            # The 50 ms of silence that preprocessing adds are part of the reference.
-            wave = clip(seconds - 0.05, number)
-            self.voices[key] = self.synthesizer.voice(wave, 24000, text_of(seconds))
-        return self.voices[key]
-
-    def run(self, name: str, *, count: int = 1, seed: int = 5) -> list[Any]:
-        reference, total = WORKLOADS[name]
-        settings = self.settings(fix_duration_s=total + 0.005, seed=seed)
-        words = text_of(total - reference)
-        requests = [(words, self.voice(reference, n % 3)) for n in range(count)]
-        waves: list[Any] = self.synthesizer.batch(requests, settings, seeds=list(range(count)))
-        return waves
-
-    def with_switches(self, **off: bool) -> Any:
-        from f5_tts.fast.engine import Engine
-
-        old = self.synthesizer.engine
-        return Engine(old.weights, old.vocos, dataclasses.replace(old.switches, **off))
-
-    @contextlib.contextmanager
-    def engine(self, engine: Any) -> Iterator[None]:
-        before = self.synthesizer._engine
-        self.synthesizer._engine = engine
-        try:
-            yield
-        finally:
-            self.synthesizer._engine = before
-
-
-class Upstream:
-    """Upstream's CFM and Vocos with the same weights, through its own `infer_batch_process`."""
-
-    def __init__(self, source: Path, dtype: Any) -> None:
-        import torch
-        from f5_tts.fast import arch, vocoder, weights
-        from f5_tts.model import CFM, DiT
-        from f5_tts.model.utils import get_tokenizer
-        from vocos.feature_extractors import MelSpectrogramFeatures
-        from vocos.heads import ISTFTHead
-        from vocos.models import VocosBackbone
-        from vocos.pretrained import Vocos
-
-        import yaml
-
-        config = yaml.safe_load((source / "f5_tts/configs/F5TTS_v1_Base.yaml").read_text())
-        sizes = config["model"]["arch"]
-        vocabulary, size = get_tokenizer(str(source / "f5_tts/infer/examples/vocab.txt"), "custom")
-        self.model = CFM(
-            transformer=DiT(**sizes, text_num_embeds=size, mel_dim=100),
-            mel_spec_kwargs={"n_mel_channels": 100, "mel_spec_type": "vocos"},
-            odeint_kwargs={"method": "euler"},
-            vocab_char_map=vocabulary,
-        )
-        state = weights.random_state(arch.from_mapping(sizes), size, SEED)
-        self.model.transformer.load_state_dict(state, strict=False)
-        self.model = self.model.to(dtype).to("cuda").eval()
-        self.vocos = Vocos(
-            MelSpectrogramFeatures(),
-            VocosBackbone(100, 512, 1536, 8),
-            ISTFTHead(512, 1024, 256, padding="center"),
-        )
-        self.vocos.load_state_dict(vocoder.random_state(SEED), strict=False)
-        self.vocos = self.vocos.to("cuda").eval()
-        self.torch = torch
-
-    def run(self, name: str, voice_seconds: float | None = None) -> Any:
-        from f5_tts.infer.utils_infer import infer_batch_process
-
-        reference, total = WORKLOADS[name]
-        audio = self.torch.from_numpy(clip(reference)).unsqueeze(0)
-        return next(
-            infer_batch_process(
-                (audio, 24000), text_of(reference) + " ", [text_of(total - reference)],
-                self.model, self.vocos, progress=None, nfe_step=7, cfg_strength=2.0,
-                fix_duration=total + 0.005, device="cuda",
-            )
-        )  # fmt: skip
-
-    def mel(self, job: Any, words: str) -> Any:
-        """The generated mel for this job's reference, text and noise."""
-        from f5_tts.model.utils import convert_char_to_pinyin
-
-        torch, plain = self.torch, self.torch.randn
-
-        def given(*size: Any, **options: Any) -> Any:
-            return job.noise.to(options.get("dtype") or torch.float32)
-
-        # CFM.sample draws its noise with torch.randn; a comparison needs the same noise.
-        torch.randn = given
-        try:
-            out, _ = self.model.sample(
-                cond=job.mel.unsqueeze(0).float(), text=convert_char_to_pinyin([words]),
-                duration=job.frames, steps=7, cfg_strength=2.0, sway_sampling_coef=-1.0,
-            )  # fmt: skip
-        finally:
-            torch.randn = plain
-        return out[0, job.reference_frames :].float()
+from bench_sides import SEED, WORKLOADS, Ours, Upstream, spread, text_of, timed
 
 
 def latency(ours: Ours, upstream: Upstream | None, runs: int) -> dict[str, Any]:
-    """Both sides interleaved, S and M; upstream a tenth as often, because it is slow."""
+    """Both sides interleaved, S and M; upstream a fifth as often, because it is slow."""
     os.environ["F5_FAST_BRIDGE"] = "0"
     result: dict[str, Any] = {}
     for name in ("S", "M", "R3", "L"):
@@ -194,9 +40,9 @@ def latency(ours: Ours, upstream: Upstream | None, runs: int) -> dict[str, Any]:
             for _ in range(3):
                 upstream.run(name)
         for index in range(runs):
-            ours_s.append(timed(lambda: ours.run(name)))
+            ours_s.append(timed(lambda n=name: ours.run(n)))
             if upstream is not None and name in ("S", "M") and index % 5 == 0:
-                upstream_s.append(timed(lambda: upstream.run(name)))
+                upstream_s.append(timed(lambda n=name: upstream.run(n)))
         seconds = WORKLOADS[name][1] - WORKLOADS[name][0]
         result[name] = {"ours": spread(ours_s)}
         result[name]["ours"]["rtf"] = round(result[name]["ours"]["p50_ms"] / 1e3 / seconds, 5)
@@ -212,7 +58,7 @@ def bridge(ours: Ours, upstream: Upstream, runs: int) -> dict[str, Any]:
     for name in ("S", "M"):
         for _ in range(5):
             upstream.run(name)
-        result[name] = spread([timed(lambda: upstream.run(name)) for _ in range(runs)])
+        result[name] = spread([timed(lambda n=name: upstream.run(n)) for _ in range(runs)])
     os.environ["F5_FAST_BRIDGE"] = "0"
     upstream.model.__dict__.pop("_f5_fast_bridge", None)
     return result
@@ -248,6 +94,27 @@ def ablation(ours: Ours, runs: int) -> dict[str, Any]:
     return result
 
 
+def arithmetic(frames: int, milliseconds: float) -> dict[str, float]:
+    """FLOPs of one guided step from the network's sizes, the rate reached, and the floor."""
+    flops = 2 * frames * (378.9e6 + 90112 * frames)
+    return {
+        "tflop_per_nfe": round(flops / 1e12, 4),
+        "tflop_per_s": round(flops / milliseconds / 1e9, 1),
+        "floor_ms_at_790_tflop_per_s": round(flops / 790e9, 3),
+    }
+
+
+def compiled(ours: Ours, runs: int) -> dict[str, Any]:
+    """The optional compiler on the static step (switch `compile`), and what it costs to start."""
+    engine = ours.with_switches(compile=True)
+    result: dict[str, Any] = {}
+    with ours.engine(engine):
+        for name in ("S", "M"):
+            result[f"first_{name}_s"] = round(timed(lambda n=name: ours.run(n)), 2)
+            result[name] = spread([timed(lambda n=name: ours.run(n)) for _ in range(runs)])
+    return result
+
+
 def work(ours: Ours, upstream: Upstream | None) -> dict[str, Any]:
     """Kernels, summed GPU time, counted bytes and FLOPs of one step at N = 1312."""
     import torch
@@ -267,7 +134,7 @@ def work(ours: Ours, upstream: Upstream | None) -> dict[str, Any]:
             "kernels_per_nfe": launched,
             "gpu_ms_per_nfe": round(micros / 1e3, 3),
             "counted_gb_per_nfe": round(tally.moved / 1e9, 3),
-            "counted_tflop_per_nfe": round(tally.flops / 1e12, 4),
+            **arithmetic(1312, micros / 1e3),
         }
         if upstream is not None:
             transformer = upstream.model.transformer
@@ -288,7 +155,7 @@ def work(ours: Ours, upstream: Upstream | None) -> dict[str, Any]:
                 "kernels_per_nfe": launched,
                 "gpu_ms_per_nfe": round(micros / 1e3, 3),
                 "counted_gb_per_nfe": round(tally.moved / 1e9, 3),
-                "counted_tflop_per_nfe": round(tally.flops / 1e12, 4),
+                **arithmetic(1312, micros / 1e3),
             }
     return result
 
@@ -320,8 +187,12 @@ def concurrency(ours: Ours) -> dict[str, Any]:
     for size in (1, 4, 8, 16):
         for _ in range(2):
             ours.run("M", count=size)
-        rounds = 16 // size
-        times = [timed(lambda: [ours.run("M", count=size) for _ in range(rounds)]) for _ in range(3)]
+
+        def rounds(size: int = size) -> None:
+            for _ in range(16 // size):
+                ours.run("M", count=size)
+
+        times = [timed(rounds) for _ in range(3)]
         result[f"batches of {size}"] = {
             "audio_s_per_s": round(16 * 8 / statistics.median(times), 1),
             "round_s": round(statistics.median(times), 4),
@@ -349,7 +220,9 @@ def first_audio(ours: Ours, runs: int) -> dict[str, Any]:
             times["first"].append(first)
             times["last"].append(time.perf_counter() - start)
         seconds = len(piece) / 24000
-    return {name: spread(values) for name, values in times.items()} | {"first_piece_s": round(seconds, 2)}
+    return {name: spread(values) for name, values in times.items()} | {
+        "first_piece_s": round(seconds, 2)
+    }
 
 
 def snr(got: Any, want: Any) -> float:
@@ -471,7 +344,18 @@ def about(command: list[str]) -> dict[str, Any]:
     }
 
 
-PARTS = ("fidelity", "work", "profile", "latency", "bridge", "ablation", "concurrency", "first_audio", "memory")
+PARTS = (
+    "fidelity",
+    "work",
+    "profile",
+    "latency",
+    "bridge",
+    "ablation",
+    "concurrency",
+    "first_audio",
+    "memory",
+    "compiled",
+)
 
 
 def main() -> int:
@@ -486,12 +370,13 @@ def main() -> int:
     import torch
 
     parts = chosen.parts.split(",")
-    shown = ["python", "tests/gpu/bench_series.py", "--source", "PATCHED/src", *sys.argv[3:]]
+    shown = ["python", "tests/gpu/bench_series.py", "--source", "PATCHED/src"]
+    shown += ["--runs", str(chosen.runs), "--mixed", str(chosen.mixed), "--parts", chosen.parts]
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
         ours = Ours(cache)
         upstream = Upstream(chosen.source, torch.float16)
-        results: dict[str, Any] = {"about": about([w for w in shown if not w.startswith("/")])}
+        results: dict[str, Any] = {"about": about(shown)}
         results["engine"] = {"attention": ours.synthesizer.engine.machine.attend_name,
                              "fused": ours.synthesizer.engine.machine.ops.fused}  # fmt: skip
         jobs: dict[str, Callable[[], Any]] = {
@@ -502,6 +387,7 @@ def main() -> int:
             "bridge": lambda: bridge(ours, upstream, max(chosen.runs // 3, 5)),
             "ablation": lambda: ablation(ours, max(chosen.runs // 5, 5)),
             "concurrency": lambda: concurrency(ours),
+            "compiled": lambda: compiled(ours, max(chosen.runs // 5, 5)),
             "first_audio": lambda: first_audio(ours, max(chosen.runs // 3, 5)),
             "memory": lambda: memory(chosen.source, cache, chosen.mixed),
         }
@@ -509,7 +395,7 @@ def main() -> int:
             start = time.time()
             try:
                 results[part] = jobs[part]()
-            except Exception as error:  # one failed part must not lose the others' figures
+            except Exception as error:  # noqa: BLE001 - one failed part must not lose the others' figures
                 results[part] = {"error": f"{type(error).__name__}: {error}"[:800]}
             results.setdefault("took_s", {})[part] = round(time.time() - start, 1)
             text = json.dumps(results, indent=1)

@@ -12,7 +12,7 @@ import pytest
 # Test modules import their helpers by name, whatever import mode pytest runs in.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from f5_sources import VERSIONS, apply_series, importing, unpack  # noqa: E402
+from f5_sources import VERSIONS, apply_series, importing, unpack
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 collect_ignore_glob = [] if HAS_TORCH else ["test_*.py"]
@@ -55,3 +55,11 @@ def newest(sources: Callable[[str], Path]) -> Iterator[Path]:
     """The newest version alone, for what upstream's version cannot change."""
     with importing(sources(VERSIONS[-1])):
         yield sources(VERSIONS[-1])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """The network is tiny: more threads only wait for each other on a busy machine."""
+    import torch
+
+    torch.set_num_threads(1)

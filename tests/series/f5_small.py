@@ -10,7 +10,7 @@ import torch
 
 ARCH: dict[str, Any] = {
     "dim": 128,
-    "depth": 3,
+    "depth": 2,
     "heads": 2,
     "ff_mult": 2,
     "text_dim": 64,

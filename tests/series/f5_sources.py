@@ -23,6 +23,7 @@ import pytest
 VERSIONS = ("1.1.9", "1.1.17", "1.1.22")
 SERIES = Path(__file__).resolve().parents[2] / "patches" / "f5-tts"
 
+
 def cache_folder() -> Path:
     default = Path.home() / ".cache" / "ishowtts-ops-tests"
     return Path(os.environ.get("ISHOWTTS_TEST_CACHE") or default)
@@ -73,7 +74,8 @@ def apply_series(version: str, root: Path) -> None:
     for patch in series_for(version):
         done = subprocess.run(
             ["git", "apply", "-p1", "--whitespace=nowarn", str(patch)],
-            cwd=root, capture_output=True, text=True, env={**os.environ, "GIT_CEILING_DIRECTORIES": str(root.parent)},
+            cwd=root, capture_output=True, text=True,
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(root.parent)},
         )  # fmt: skip
         assert done.returncode == 0, f"{patch.name} on {version}: {done.stderr}"
 

@@ -1,4 +1,4 @@
-"""`f5_tts.api.F5TTS.infer`, with the hooks: upstream's signature and upstream's results, and fast."""
+"""`f5_tts.api.F5TTS.infer`, with the hooks: upstream's signature and results, and fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-for needed in ("hydra", "omegaconf", "cached_path", "pydub", "vocos", "x_transformers", "librosa", "soundfile"):
+for needed in (
+    "hydra",
+    "omegaconf",
+    "cached_path",
+    "pydub",
+    "vocos",
+    "x_transformers",
+    "librosa",
+    "soundfile",
+):
     pytest.importorskip(needed, reason=f"upstream's api imports {needed}")
 
 SHORT = "Hello out there, 你好 everybody."
@@ -58,7 +67,8 @@ def save_vocos(folder: Path, raw: dict[str, torch.Tensor]) -> None:
 
     folder.mkdir()
     (folder / "config.yaml").write_text(
-        "feature_extractor: {class_path: vocos.feature_extractors.MelSpectrogramFeatures, init_args: {}}\n"
+        "feature_extractor: {class_path: vocos.feature_extractors.MelSpectrogramFeatures, "
+        "init_args: {}}\n"
         "backbone: {class_path: vocos.models.VocosBackbone, init_args: "
         "{input_channels: 100, dim: 64, intermediate_dim: 128, num_layers: 2}}\n"
         "head: {class_path: vocos.heads.ISTFTHead, init_args: "
@@ -78,8 +88,12 @@ def infer(api: Any, text: str, **settings: Any) -> tuple[Any, int, Any]:
     return result
 
 
-@pytest.mark.parametrize("settings", [{}, {"cfg_strength": 0.0}, {"fix_duration": 5.0}, {"speed": 1.3}])
-def test_infer_gives_what_upstream_gives(api: Any, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "settings", [{}, {"cfg_strength": 0.0}, {"fix_duration": 5.0}, {"speed": 1.3}]
+)
+def test_infer_gives_what_upstream_gives(
+    api: Any, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
     wave, rate, spectrogram = infer(api, SHORT, **settings)
     monkeypatch.setenv("F5_FAST_BRIDGE", "0")
     want, want_rate, want_spectrogram = infer(api, SHORT, **settings)
@@ -90,7 +104,9 @@ def test_infer_gives_what_upstream_gives(api: Any, monkeypatch: pytest.MonkeyPat
     assert np.abs(wave - want).max() < 1e-3 * np.abs(want).max()
 
 
-def test_the_fast_path_was_taken_and_can_be_turned_off(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fast_path_was_taken_and_can_be_turned_off(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = api[0].ema_model
     infer(api, SHORT)
     engine = model.__dict__["_f5_fast_bridge"].engine
@@ -152,7 +168,8 @@ def test_streaming_pieces(api: Any) -> None:
     audio = torch.from_numpy(small.clip(0)).unsqueeze(0)
     pieces = list(
         infer_batch_process(
-            (audio, 24000), small.TRANSCRIPT + " ", ["Hello out there."], made.ema_model, made.vocoder,
+            (audio, 24000), small.TRANSCRIPT + " ", ["Hello out there."],
+            made.ema_model, made.vocoder,
             progress=None, nfe_step=5, device="cpu", streaming=True, chunk_size=2048,
         )
     )  # fmt: skip

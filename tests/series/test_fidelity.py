@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import f5_small as small
+import pytest
 import torch
 
 pytestmark = pytest.mark.timeout(120)

@@ -6,9 +6,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import f5_small as small
 import numpy as np
 import pytest
-import f5_small as small
 import torch
 
 SETTINGS = {"target_rms": 0.1, "target_rate": 24000, "device": "cpu"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -61,6 +60,8 @@ def configure(box: Box, **sections: Mapping[str, object]) -> Daemon:
     wanted: dict[str, dict[str, object]] = {
         "engine": {"kind": "tone"},
         "daemon": {"port": port, "drain_seconds": 5},
+        # What watches for changes would act on those that tests make. test_calendar.py has it on.
+        "measure": {"calendar": False},
     }
     for name, keys in sections.items():
         wanted.setdefault(name, {}).update(keys)
@@ -91,10 +92,6 @@ def envelope(text: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(text)
     assert found["version"] == 1
     return found
-
-
-def ledger(box: Box) -> Path:
-    return box.path("/var/lib/ishowtts-ops/ledger.json")
 
 
 def mode_name(box: Box) -> str:

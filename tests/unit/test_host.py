@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -217,3 +218,26 @@ def test_tools_are_not_translated_and_inherit_no_service_socket(
     assert '"LC_ALL": "C.UTF-8"' in env
     assert "NOTIFY_SOCKET" not in env
     assert "de_DE" not in env
+
+
+def test_a_person_waits_for_a_timer_and_a_timer_for_nobody(box: Host) -> None:
+    script = (
+        "import sys\nfrom ishowtts_ops.host import Host\n"
+        f"with Host.at({str(box.root)!r}).lock('/run/l', 'the timer', automatic=True):\n"
+        "    print('held', flush=True); sys.stdin.readline()\n"
+    )
+    timer = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert timer.stdin is not None and timer.stdout is not None
+    assert timer.stdout.readline() == "held\n"
+    with (
+        pytest.raises(BoxLocked, match="the timer"),
+        box.lock("/run/l", "another timer", automatic=True),
+    ):
+        pass
+    let_go = threading.Timer(0.5, lambda: (timer.stdin.write("\n"), timer.stdin.flush()))
+    let_go.start()
+    with box.lock("/run/l", "a person"):
+        assert not let_go.is_alive(), "the lock was had before the timer let go of it"
+    timer.wait()

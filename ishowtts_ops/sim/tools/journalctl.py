@@ -14,7 +14,8 @@ from .unitstate import LOGS
 
 USAGE = """\
 journalctl, a stand-in for a simulated Jetson in a folder (not systemd)
-Usage: journalctl [-u UNIT]... [-n N] [-o cat|short] [-b] [-k|--dmesg] [-r] [--no-pager]"""
+Usage: journalctl [-u UNIT]... [-t NAME] [-n N] [-o cat|short] [-b] [-k] [-r] [--no-pager]"""
+_WITH_VALUE = ("-u", "--unit", "-n", "--lines", "-o", "--output", "-t", "--identifier")
 _IGNORED = ("-q", "--quiet", "--no-pager", "--no-hostname", "-a", "--all", "-e", "-x", "--utc")
 
 
@@ -24,13 +25,14 @@ def main(argv: list[str]) -> int:
     units: list[str] = []
     lines, output = -1, "short"
     this_boot = newest_first = kernel = False
+    identifier = ""
     words = list(argv)
     while words:
         word = words.pop(0)
         option, equals, value = word.partition("=")
-        if not equals and word in ("-u", "--unit", "-n", "--lines", "-o", "--output") and words:
+        if not equals and word in _WITH_VALUE and words:
             option, value = word, words.pop(0)
-        elif word.startswith(("-n", "-u", "-o")) and len(word) > 2 and not equals:
+        elif word.startswith(("-n", "-u", "-o", "-t")) and len(word) > 2 and not equals:
             option, value = word[:2], word[2:]
         if option in ("-u", "--unit"):
             units.append(value if "." in value else f"{value}.service")
@@ -38,6 +40,8 @@ def main(argv: list[str]) -> int:
             lines = -1 if value == "all" else int(value)
         elif option in ("-o", "--output"):
             output = value
+        elif option in ("-t", "--identifier"):
+            identifier = value
         elif option in ("-b", "--boot"):
             this_boot = True
         elif option in ("-k", "--dmesg"):
@@ -52,6 +56,8 @@ def main(argv: list[str]) -> int:
             return 1
     names = ["kernel"] if kernel else units or _all(box)
     found = [entry for name in names for entry in entries(box, name, this_boot=this_boot)]
+    if identifier:
+        found = [entry for entry in found if entry.source.split("[")[0] == identifier]
     if len(names) > 1:
         found.sort(key=lambda entry: entry.when.timestamp() if entry.when else 0.0)
     if lines >= 0:

@@ -29,8 +29,10 @@ from pathlib import Path
 from ishowtts_ops.config import Manifest, load
 from ishowtts_ops.daemon.serve import run
 from ishowtts_ops.host import Host
-manifest = Manifest.model_validate_json(Path(sys.argv[2]).read_text())
-sys.exit(run(load(Path(sys.argv[1])), manifest, Host.at(sys.argv[3])))
+def state():
+    manifest = Manifest.model_validate_json(Path(sys.argv[2]).read_text())
+    return load(Path(sys.argv[1])), manifest
+sys.exit(run(*state(), Host.at(sys.argv[3]), lambda: state()))
 """
 
 

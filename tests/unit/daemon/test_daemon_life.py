@@ -100,7 +100,7 @@ def test_ready_comes_after_warm_up_and_a_slow_start_is_extended(
 def test_a_light_voice_speaks_while_the_engine_warms_up(tmp_path: Path) -> None:
     with serving(tmp_path, env={"ISHOWTTS_TONE_FAULT": "load:600"}) as server:
         server.wait_listening()
-        eventually(lambda: server.ready()["fallback"] == {"engine": "espeak", "ready": True})
+        eventually(lambda: server.ready()["fallback"]["ready"])
         answer = server.speak("Good evening, everybody.", fallback=True)
         assert answer.status_code == 200
         assert answer.headers["x-ishowtts-engine"] == "espeak"

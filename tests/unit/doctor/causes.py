@@ -12,9 +12,14 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import soundfile
+
 from ishowtts_ops.config import CONFIG_PATH, MANIFEST_PATH
 from ishowtts_ops.doctor.finding import Severity
 from ishowtts_ops.provision.units import CLOCKS, DAEMON, GUARD, GUARD_TIMER, REGRESS_TIMER, UNIT_DIR
+from ishowtts_ops.sim.checkout import VOICES
+from ishowtts_ops.sim.faults import apply_fault
 from ishowtts_ops.sim.tools.unitstate import LOGS
 from ishowtts_ops.steps import LEDGER_PATH
 from tests.support.f5 import UTILS, git
@@ -39,6 +44,7 @@ class Cause:
         words: what some finding's text or evidence must contain.
         needs: a program of this machine without which the row is skipped.
         mends: running the step with doctor --fix must leave the box healthy.
+        under_load: what happens to the box while it speaks; doctor looks with --under-load.
     """
 
     name: str
@@ -52,6 +58,7 @@ class Cause:
     mends: bool = False
     faults: tuple[str, ...] = ()
     needs: str = ""
+    under_load: Breaks | None = None
 
 
 # ---- ways to break a box ---------------------------------------------------------------------
@@ -119,6 +126,61 @@ def configured(section: str, **keys: object) -> Breaks:
     return lambda box: box.configure(section, **keys)
 
 
+def fault(name: str) -> Breaks:
+    return lambda box: apply_fault(box.root, name)
+
+
+def recording(seconds: float, level: float = 0.3, *, sound: float = 1.0) -> Breaks:
+    """The voice `guest` is recorded anew: noise as loud as `level`, for a share of its time."""
+
+    def breaks(box: HealthyBox) -> None:
+        rng = np.random.default_rng(7)
+        samples = rng.uniform(-level, level, round(seconds * 24000)).astype(np.float32)
+        samples[round(len(samples) * sound) :] = 0.0
+        path = box.host.path("/opt/ishowtts/data/voices/guest.wav")
+        soundfile.write(path, np.clip(samples, -1, 1), 24000)
+
+    return breaks
+
+
+def guest_says(text: str) -> Breaks:
+    """The transcript of `guest` is another one, and install has told the daemon."""
+
+    old = next(voice.text for voice in VOICES if voice.id == "guest")
+    return told_anew(edit("/opt/ishowtts/config/ishowtts.toml", old, text))
+
+
+def measured(*runs: tuple[float, float]) -> Breaks:
+    """The history is (RTF, days ago) of these, the first the baseline."""
+
+    def breaks(box: HealthyBox) -> None:
+        box.host.remove("/var/lib/ishowtts-ops/history.db")
+        for number, (rtf, days) in enumerate(runs):
+            box.measured(rtf, days, baseline=number == 0)
+
+    return breaks
+
+
+def cycle(box: HealthyBox) -> None:
+    """What systemd says when two units wait for each other."""
+    log = box.root / f"{LOGS}/init.log".lstrip("/")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(_CYCLE)
+
+
+def units_not_reloaded(box: HealthyBox) -> None:
+    """A unit file is written without telling systemd; its text is as install wants it."""
+    path = f"{UNIT_DIR}/{DAEMON}"
+    box.host.run(["systemctl", "daemon-reload"]).check()
+    box.host.write(f"{path}.d/mine.conf", "[Service]\nNice=5\n")
+
+
+def masked(box: HealthyBox) -> None:
+    """`systemctl mask` of a unit whose file is ours takes its file away."""
+    box.host.remove(f"{UNIT_DIR}/{GUARD_TIMER}")
+    box.host.symlink("/dev/null", f"{UNIT_DIR}/{GUARD_TIMER}")
+
+
 def both(*ways: Breaks) -> Breaks:
     def breaks(box: HealthyBox) -> None:
         for way in ways:
@@ -132,6 +194,17 @@ def noted(way: Breaks) -> Breaks:
 
     def breaks(box: HealthyBox) -> None:
         way(box)
+        box.note_started()
+
+    return breaks
+
+
+def told_anew(way: Breaks) -> Breaks:
+    """With the manifest written anew and the daemon restarted afterwards."""
+
+    def breaks(box: HealthyBox) -> None:
+        way(box)
+        box.run_step("voices")
         box.note_started()
 
     return breaks
@@ -194,6 +267,26 @@ _KILLED = """\
 2026-11-22T10:00:00.000001 systemd[1]: ishowtts-tts.service: Watchdog timeout (limit 30s)!
 2026-11-22T10:00:00.100001 systemd[1]: ishowtts-tts.service: Killing process 812 with SIGABRT.
 2026-11-22T10:00:03.000001 systemd[1]: ishowtts-tts.service: Watchdog timeout (limit 30s)!
+"""
+_STACKS = (
+    _KILLED
+    + """\
+Timeout (0:00:21)!
+Thread 0x0000ffff8e1c1120 (most recent call first):
+  File "/opt/ishowtts-ops/venv/lib/python3.10/site-packages/vocos/heads.py", line 81 in forward
+  File "/opt/f5/src/f5_tts/infer/utils_infer.py", line 412 in infer_process
+  File "/opt/x/ishowtts_ops/daemon/worker.py", line 160 in _live
+  File "/usr/lib/python3.10/threading.py", line 953 in run
+
+Thread 0x0000ffffa2fff0c0 (most recent call first):
+  File "/usr/lib/python3.10/selectors.py", line 469 in select
+"""
+)
+_CYCLE = """\
+2026-11-22T10:00:00.000001 systemd[1]: multi-user.target: Found ordering cycle on a.service/start
+2026-11-22T10:00:00.000002 systemd[1]: multi-user.target: Found dependency on a.service/start
+2026-11-22T10:00:00.000003 systemd[1]: multi-user.target: Job a.service/start deleted to break \
+ordering cycle starting with multi-user.target/start
 """
 _REFUSED = "The checkpoint /var/lib/ishowtts-ops/weights/model.safetensors is damaged.\n"
 _BUSY = """\
@@ -326,6 +419,13 @@ RIVALS = [
         asks=("rivals",),
         words="/etc/rc.local",
     ),
+    Cause(
+        "jtop's settings cannot be read",
+        {"rivals-active": UNKNOWN},
+        breaks=write("/usr/local/jtop/config.json", "{"),
+        asks=("rivals",),
+        words="damaged",
+    ),
 ]
 
 MEMORY = [
@@ -433,7 +533,11 @@ PATCH = [
         words="partial",
     ),
     Cause("a patched file was edited", {"patch-state": ERROR}, breaks=source_edited, words=UTILS),
-    Cause("upstream does not fit", {"patch-state": ERROR}, breaks=source_conflict),
+    Cause(
+        "upstream does not fit",
+        {"patch-state": ERROR, "config-manifest": WARN},
+        breaks=source_conflict,
+    ),
     Cause(
         "the sources are gone",
         {"patch-source": ERROR},
@@ -456,8 +560,12 @@ CONFIG = [
     Cause(
         "NFE of 16 in iShowTTS",
         {"config-ishowtts-nfe": WARN},
-        breaks=edit(
-            "/opt/ishowtts/config/ishowtts.toml", "default_nfe_step = 7", "default_nfe_step = 16"
+        breaks=told_anew(
+            edit(
+                "/opt/ishowtts/config/ishowtts.toml",
+                "default_nfe_step = 7",
+                "default_nfe_step = 16",
+            )
         ),
         words="ishowtts.toml",
     ),
@@ -571,6 +679,26 @@ UNITS = [
         words="ishowtts-regress.service",
     ),
     Cause(
+        "a unit is masked",
+        {"units-installed": ERROR},
+        breaks=masked,
+        step="units",
+        words=GUARD_TIMER,
+    ),
+    Cause(
+        "systemd was not told of a drop-in",
+        {"units-reload": WARN},
+        breaks=units_not_reloaded,
+        asks=("systemd",),
+        words="NeedDaemonReload",
+    ),
+    Cause(
+        "units wait for each other",
+        {"units-cycle": WARN},
+        breaks=cycle,
+        words="dropped a.service",
+    ),
+    Cause(
         "nvpmodel failed at boot",
         {"units-others": WARN},
         breaks=unit("nvpmodel.service", active="failed", sub="failed", result="exit-code"),
@@ -627,6 +755,13 @@ DAEMONS = [
         breaks=daemon_unit(_KILLED, n_restarts=2),
         asks=("systemd",),
         words="watchdog",
+    ),
+    Cause(
+        "the watchdog killed the daemon in the vocoder",
+        {"daemon-restarts": WARN},
+        breaks=daemon_unit(_STACKS, n_restarts=2),
+        asks=("systemd",),
+        words="vocos/heads.py:81 in forward",
     ),
     Cause(
         "the daemon is restarted in a loop",
@@ -706,7 +841,155 @@ DAEMONS = [
     ),
 ]
 
-CAUSES = [*POWER, *HEAT, *RIVALS, *MEMORY, *BOX, *ENGINE, *PATCH, *CONFIG, *UNITS, *DAEMONS]
+VOICE_ROWS = [
+    Cause(
+        "half of a transcript is missing",
+        {"voices-transcript": WARN},
+        breaks=both(recording(6.0), guest_says("Hello there, it is me, and then some.")),
+        asks=("voices",),
+        words="6.2 characters a second",
+    ),
+    Cause(
+        "a transcript has words that are not heard",
+        {"voices-transcript": WARN},
+        breaks=both(recording(3.0), guest_says("All of this and much more. " * 6)),
+        asks=("voices",),
+        words="not heard",
+    ),
+    Cause(
+        "a recording is too long",
+        {"voices-length": WARN},
+        breaks=both(recording(14.0), guest_says("A lot is said in here. " * 10)),
+        asks=("voices",),
+        words="14.0 s",
+    ),
+    Cause(
+        "a recording is too short",
+        {"voices-length": WARN},
+        breaks=both(recording(1.5), guest_says("Fifteen letters a second.")),
+        asks=("voices",),
+        words="1.5 s",
+    ),
+    Cause(
+        "a recording is clipped",
+        {"voices-sound": WARN},
+        breaks=both(recording(4.0, 3.0), guest_says("One two three four five. " * 2)),
+        asks=("voices",),
+        words="full scale",
+    ),
+    Cause(
+        "a recording is silent",
+        {"voices-sound": WARN},
+        breaks=both(recording(4.0, 0.0), guest_says("One two three four five. " * 2)),
+        asks=("voices",),
+        words="digital silence",
+    ),
+    Cause(
+        "a recording is mostly silence",
+        {"voices-sound": WARN},
+        breaks=both(recording(4.0, sound=0.3), guest_says("One two three four five. " * 2)),
+        asks=("voices",),
+        words="70%",
+    ),
+    Cause(
+        "a recording is faint",
+        {"voices-sound": WARN},
+        breaks=both(recording(4.0, 0.005), guest_says("One two three four five. " * 2)),
+        asks=("voices",),
+        words="dB",
+    ),
+]
+
+SPEED = [
+    Cause(
+        "the daemon became slow",
+        {"speed-recent": WARN},
+        breaks=daemon_says(recent_rtf=0.352),
+        asks=("daemon",),
+        words="0.352",
+    ),
+    Cause(
+        "the newest benchmark was slow",
+        {"speed-last": WARN},
+        breaks=measured((0.169, 5), (0.352, 1)),
+        asks=("history",),
+        words="108% slower",
+    ),
+    Cause(
+        "nobody measured for a month",
+        {"speed-age": WARN},
+        breaks=measured((0.15, 30)),
+        asks=("history",),
+        words="30 days ago",
+    ),
+    Cause(
+        "never measured",
+        {"speed-age": INFO},
+        breaks=remove("/var/lib/ishowtts-ops/history.db"),
+        asks=("history",),
+        words="never measured",
+    ),
+    Cause(
+        "the history is damaged",
+        {"speed-recent": UNKNOWN},
+        breaks=write("/var/lib/ishowtts-ops/history.db", "not a database " * 100),
+        asks=("history",),
+        words="speed-age",
+    ),
+]
+
+_GPU = "/sys/class/devfreq/*.gpu"
+LOAD = [
+    Cause("too hot under load", {"load-heat": ERROR}, under_load=fault("thermal-throttle")),
+    Cause("nearly too hot under load", {"load-heat": WARN}, under_load=fault("hot"), words="92.0"),
+    Cause(
+        "over-current under load",
+        {"load-supply": ERROR},
+        under_load=fault("over-current"),
+        words="oc2_event_cnt",
+    ),
+    Cause("current peaks under load", {"load-supply": INFO}, under_load=fault("over-current-mild")),
+    Cause(
+        "a rail above its limit under load",
+        {"load-supply": ERROR},
+        under_load=fault("rail-alarm"),
+        words="VDD_GPU_SOC",
+    ),
+    Cause(
+        "the CPU gives way under load",
+        # It stays so on this box, and then it shows without a load as well.
+        {"load-clocks": ERROR, "supply-measured": ERROR},
+        under_load=fault("oc-throttled-cpu"),
+        words="50%",
+    ),
+    Cause(
+        "the GPU gives way under load",
+        {"load-clocks": ERROR},
+        under_load=sysfs(f"{_GPU}/cur_freq", "612000000\n"),
+        words="612 MHz",
+    ),
+    Cause(
+        "slow under load",
+        {"load-speed": WARN},
+        under_load=lambda box: setattr(box.answers, "speech_rtf", 0.4),
+    ),
+]
+
+CAUSES = [
+    *POWER,
+    *HEAT,
+    *RIVALS,
+    *MEMORY,
+    *BOX,
+    *ENGINE,
+    *PATCH,
+    *CONFIG,
+    *UNITS,
+    *DAEMONS,
+    *VOICE_ROWS,
+    *SPEED,
+    *LOAD,
+]
 
 # Several at once: each is named, and nothing else.
 TOGETHER = [

@@ -14,9 +14,10 @@ import shutil
 import stat
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,12 @@ from ishowtts_ops.config import CONFIG_PATH, Settings, parse
 from ishowtts_ops.doctor.examination import ASKED_UNITS
 from ishowtts_ops.doctor.report import Report
 from ishowtts_ops.doctor.run import examine
+from ishowtts_ops.doctor.under_load import Load
 from ishowtts_ops.facts.gather import Facts, gather
 from ishowtts_ops.facts.python_env import REQUIRED
+from ishowtts_ops.facts.value import Maybe
 from ishowtts_ops.host import Host
+from ishowtts_ops.measure.history import open_history
 from ishowtts_ops.provision import install
 from ishowtts_ops.provision.daemon import STARTED_PATH, fingerprint
 from ishowtts_ops.provision.units import CLOCKS, DAEMON
@@ -37,6 +41,7 @@ from ishowtts_ops.sim.checkout import make_checkout
 from ishowtts_ops.sim.tree import build_box
 from ishowtts_ops.steps import Ledger
 from tests.support.f5 import SOURCE, cache_folder
+from tests.unit.measure.made import make_run
 
 Entry = tuple[int, int, int, str]
 
@@ -73,12 +78,15 @@ ishowtts_ready 1.0
 
 @dataclass
 class Answers:
-    """What the replayed daemon says. `silent` accepts connections and says nothing."""
+    """What the replayed daemon says. `silent` accepts connections and says nothing; `on_speech` is
+    what happens to the box while it speaks."""
 
     live: int = 200
     ready: Any = field(default_factory=lambda: dict(READY))
     metrics: str = METRICS
     silent: bool = False
+    on_speech: Callable[[], None] = lambda: None
+    speech_rtf: float = 0.15
 
     def tell(self, **changes: Any) -> None:
         self.ready = {**self.ready, **changes}
@@ -100,6 +108,33 @@ class _Replay(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body.encode())
+
+    def do_POST(self) -> None:
+        """A tenth of a second of work that makes speech."""
+        answers: Answers = self.server.answers  # type: ignore[attr-defined]
+        self.rfile.read(int(self.headers["Content-Length"]))
+        answers.on_speech()
+        threading.Event().wait(0.1)
+        audio = 0.1 / answers.speech_rtf
+        told = {
+            "Sample-Rate": 24000,
+            "Engine": "f5",
+            "Voice": "host",
+            "Fallback": "false",
+            "Queue-Seconds": 0.0,
+            "Infer-Seconds": 0.1,
+            "First-Audio-Seconds": 0.1,
+            "Total-Seconds": 0.1,
+            "Audio-Seconds": audio,
+            "Rtf": answers.speech_rtf,
+        }
+        self.send_response(200)
+        for name, value in told.items():
+            self.send_header(f"X-Ishowtts-{name}", str(value))
+        self.send_header("X-Request-Id", "r1")
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"RIFF")
 
     def log_message(self, *_: object) -> None:
         pass
@@ -134,8 +169,8 @@ class HealthyBox:
     def facts(self, only: Sequence[str] | None = None) -> Facts:
         return gather(self.host.read_only(), self.settings, units=ASKED_UNITS, only=only)
 
-    def examine(self, facts: Facts | None = None) -> Report:
-        return examine(self.host, self.settings, facts=facts)
+    def examine(self, facts: Facts | None = None, *, load: Maybe[Load] | None = None) -> Report:
+        return examine(self.host, self.settings, facts=facts, load=load)
 
     def path(self, box_path: str) -> Path:
         return self.host.path(box_path, follow_last=False)
@@ -166,6 +201,16 @@ class HealthyBox:
         """The daemon was started with what is installed now."""
         body = json.dumps({"fingerprint": fingerprint(self.host)}) + "\n"
         self.host.write(STARTED_PATH, body)
+
+    def measured(self, rtf: float, days_ago: float = 0.0, *, baseline: bool = False) -> None:
+        """A benchmark run in the box's history."""
+        when = datetime.now(timezone.utc) - timedelta(days=days_ago)
+        run = make_run([rtf] * 8, started=when.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        with open_history(self.host) as history:
+            if baseline:
+                history.set_baseline(run, "made for a test", run.started)
+            else:
+                history.add(run)
 
     def unit_state(self, unit: str, **values: Any) -> None:
         """What the stand-in service manager remembers of a unit."""
@@ -277,6 +322,8 @@ def build(root: Path, board: str, port: int, *, engine: str = "f5") -> None:
         box.run_step(step)
     host.run(["systemctl", "start", CLOCKS], timeout=60).check()
     box.unit_state(DAEMON, active="active", sub="running", main_pid=812, status_text=READY["stage"])
+    box.measured(0.15, 3, baseline=True)
+    box.measured(0.151, 1)
     box.note_started()
 
 

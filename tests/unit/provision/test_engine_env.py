@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,13 @@ def test_an_interpreter_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(OpsError, match="is not on the box") as caught:
         EngineStep(Settings(), Ledger.open(Host.at(tmp_path))).diff(Host.at(tmp_path))
     assert "install.sh" in caught.value.hint
+
+
+def test_numpy_2_on_jetpack_6_is_taken_back(jetson: Host) -> None:
+    env = environment(cuda="12.6")
+    wrong = {**env.packages, "numpy": Package(version="2.2.0")}
+    (only,) = commands(jetson, replace(env, packages=wrong), torch_index=INDEX)
+    assert only[-1] == "numpy<2" and "torch" not in only
+    for fine in (environment(cuda="12.6", minor=12), environment(cuda="13.0")):
+        packages = {**fine.packages, "numpy": Package(version="2.2.0")}
+        assert commands(jetson, replace(fine, packages=packages), torch_index=INDEX) == []

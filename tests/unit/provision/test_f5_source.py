@@ -194,10 +194,12 @@ def test_killed_while_fetching_the_next_run_finishes(memory_path: Path, offline:
     for moment in (files // 2, files + 10):
         assert killed_at(moment, lambda: bring(host, "1.1.22", lambda _: None))
         assert locate(host, SETTINGS).state is SourceState.MISSING, "half a tree is none"
+    host.write(f"{OWN_SOURCE}.new/tree/src/f5_tts/stray.py", "of a run that was killed\n")
     change = wanted(host, "1.1.22")
     if change is not None:
         change.apply(lambda _: None)
     assert version_of(host, OWN_SOURCE) == "1.1.22"
+    assert not host.exists(f"{OWN_SOURCE}/src/f5_tts/stray.py")
     assert host.listdir("/opt/ishowtts-ops") == ["F5-TTS"]
 
 

@@ -10,7 +10,9 @@ from ishowtts_ops.facts.nvpmodel import STATUS_PATH
 from ishowtts_ops.facts.rivals import CLOCKS_UNIT
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision.guard import GuardReport, GuardState, check_and_restore
+from ishowtts_ops.provision.install import LOCK_PATH
 from ishowtts_ops.provision.power import lock, look
+from ishowtts_ops.provision.units import GUARD, UNIT_DIR, install_links, rendered
 from ishowtts_ops.sim.faults import apply_fault
 from tests.support.simboxes import sim_box
 
@@ -145,3 +147,27 @@ def test_a_lock_that_is_not_wanted_is_not_guarded(tmp_path: Path) -> None:
 def test_not_a_jetson(tmp_path: Path) -> None:
     with pytest.raises(NotAJetson):
         guard(Host.at(tmp_path))
+
+
+def test_it_waits_while_an_install_is_at_work(tmp_path: Path) -> None:
+    """Uninstall puts clocks back as they were; a guard that locked them again would undo that."""
+    host = locked_box(tmp_path)
+    apply_fault(host.root, "clocks-rerun")
+    before = look(host, Settings().power)
+    with host.lock(LOCK_PATH, "ishowtts-ops uninstall"):
+        report, lines = guard(host)
+    assert report.state is GuardState.WAITING
+    assert report.ok, "nothing is wrong with the unit: the next look comes soon"
+    assert "ishowtts-ops uninstall" in report.seen[0]
+    assert lines == []
+    assert look(host, Settings().power) == before
+    assert guard(host)[0].state is GuardState.RESTORED
+
+
+def test_it_is_wanted_by_every_kind_of_sleep_and_comes_after_it(tmp_path: Path) -> None:
+    host = sim_box(tmp_path, NANO)
+    text = rendered(host, Settings())[f"{UNIT_DIR}/{GUARD}"]
+    for target in ("suspend.target", "hibernate.target", "hybrid-sleep.target"):
+        assert f"{UNIT_DIR}/{target}.wants/{GUARD}" in install_links(GUARD, text)
+        after = next(line for line in text.splitlines() if line.startswith("After="))
+        assert target in after.split(), "without After= it would run before the sleep"

@@ -260,6 +260,26 @@ def test_a_moved_submodule_is_put_back_to_its_own_upstream(box: Box) -> None:
     assert box.git("status", "--porcelain", "--ignored") == ""
 
 
+def test_the_ledger_follows_a_moved_submodule(box: Box) -> None:
+    apply(box)
+    box.git("checkout", "-q", "--force", "v1.1.22")
+    apply(box)
+    box.ledger.restore_files()
+    assert box.git("status", "--porcelain", "--ignored") == ""
+
+
+def test_an_original_in_the_ledger_counts_only_if_it_is_the_original(
+    box: Box, series: Series
+) -> None:
+    before = box.snapshot()
+    apply(box, series)
+    ledger = box.ledger
+    ledger.files[f"{SOURCE}/{UTILS}"]["data"] = "b3RoZXIK"
+    ledger.save()
+    revert(box, series)
+    assert differences(before, box.snapshot()) == []
+
+
 def test_a_moved_submodule_without_the_patch_is_left_alone(box: Box) -> None:
     apply(box)
     box.git("checkout", "-q", "--force", "v1.1.22")

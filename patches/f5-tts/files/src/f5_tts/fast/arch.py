@@ -46,11 +46,17 @@ _SAME_AS_DEFAULT: dict[str, tuple[object, ...]] = {
     "long_skip_connection": (False,),
     "text_embedding_average_upsampling": (False,),
 }
-_NO_EFFECT = {"dropout", "attn_backend", "attn_mask_enabled", "checkpoint_activations", "text_num_embeds"}
+_NO_EFFECT = {
+    "dropout",
+    "attn_backend",
+    "attn_mask_enabled",
+    "checkpoint_activations",
+    "text_num_embeds",
+}
 
 
 def from_mapping(values: Mapping[str, Any]) -> Arch:
-    """An `Arch` from the `arch` block of a model file. UnsupportedArch names what is not covered."""
+    """Sizes from the `arch` block of a model file; UnsupportedArch names what is not covered."""
     known = {field.name for field in fields(Arch)}
     chosen: dict[str, Any] = {}
     for name, value in values.items():

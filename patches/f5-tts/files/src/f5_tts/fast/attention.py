@@ -64,7 +64,7 @@ def _split(qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def attend_masked(qkv: Tensor, lengths: Lengths) -> Tensor:
-    """Plain torch on any device: (rows, frames, 3, heads, dim_head) to (rows, frames, heads, dim_head)."""
+    """Plain torch on any device: (rows, frames, 3, heads, dim) to (rows, frames, heads, dim)."""
     q, k, v = (part.transpose(1, 2) for part in _split(qkv))
     mask = None if lengths.full else lengths.mask
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
@@ -78,7 +78,8 @@ def attend_flash(qkv: Tensor, lengths: Lengths) -> Tensor:
         q, k, v, lengths.starts, lengths.starts, frames, frames, 0.0, False, False,
         seqused_k=lengths.valid,
     )[0]  # fmt: skip
-    return out.view(rows, frames, *out.shape[1:])
+    result: Tensor = out.view(rows, frames, *out.shape[1:])
+    return result
 
 
 def attend_efficient(qkv: Tensor, lengths: Lengths) -> Tensor:
@@ -88,7 +89,8 @@ def attend_efficient(qkv: Tensor, lengths: Lengths) -> Tensor:
     out = torch.ops.aten._efficient_attention_forward(
         q, k, v, None, lengths.bounds, lengths.bounds, frames, frames, 0.0, 0
     )[0]
-    return out.view(rows, frames, *out.shape[2:])
+    result: Tensor = out.view(rows, frames, *out.shape[2:])
+    return result
 
 
 FAST: dict[str, Attend] = {
@@ -97,7 +99,9 @@ FAST: dict[str, Attend] = {
 }
 
 
-def works(attend: Attend, heads: int, dim_head: int, device: torch.device, dtype: torch.dtype) -> bool:
+def works(
+    attend: Attend, heads: int, dim_head: int, device: torch.device, dtype: torch.dtype
+) -> bool:
     """Whether this kernel is in this build, and right: compared with plain torch on ragged rows."""
     generator = torch.Generator(device=device).manual_seed(0)
     qkv = torch.randn(2, 64, 3, heads, dim_head, generator=generator, device=device).to(dtype)

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from f5_tts.fast import mel, switches, text, vocoder, weights
 from f5_tts.fast.arch import Arch, UnsupportedArch
 from f5_tts.fast.audio import Wave, cross_fade, join
 from f5_tts.fast.engine import MAX_FRAMES, Engine, Rendered
 from f5_tts.fast.plan import Job
 from f5_tts.fast.schedule import build
+from torch import Tensor
 
 _SLOT = "_f5_fast_bridge"
 # A reference mel is computed once per prepared tensor; this many are kept.
@@ -27,7 +26,7 @@ _MELS = 32
 
 
 def arch_of(transformer: Any) -> Arch:
-    """The sizes of an upstream DiT, read off the module. UnsupportedArch where it is another one."""
+    """The sizes of an upstream DiT, read off the module. UnsupportedArch where it is another."""
     try:
         block = transformer.transformer_blocks[0]
         attn, text_embed = block.attn, transformer.text_embed
@@ -77,7 +76,9 @@ def fast_path(model: Any, vocos: Any, mel_spec_type: str) -> Bridge | None:
 class Bridge:
     """An engine over the parameters of upstream's modules."""
 
-    def __init__(self, model: Any, vocos: Any, on: switches.Switches, state: tuple[object, ...]) -> None:
+    def __init__(
+        self, model: Any, vocos: Any, on: switches.Switches, state: tuple[object, ...]
+    ) -> None:
         self.state = state
         self._vocos = vocos  # kept alive: its identity is part of `state`
         arch = arch_of(model.transformer)
@@ -106,10 +107,18 @@ class Bridge:
         streaming: bool,
         chunk_size: int,
     ) -> Iterator[tuple[Any, ...]]:
-        """What the hook yields from: as upstream, `(wave, rate, spectrogram)` or `(piece, rate)`."""
+        """What the hook yields: as upstream, `(wave, rate, spectrogram)` or `(piece, rate)`."""
         if text.byte_length(ref_text[-1]) == 1:
             ref_text += " "
-        jobs = self._jobs(audio, ref_text, gen_text_batches, cfg_strength, speed, fix_duration, cross_fade_duration)
+        jobs = self._jobs(
+            audio,
+            ref_text,
+            gen_text_batches,
+            cfg_strength,
+            speed,
+            fix_duration,
+            cross_fade_duration,
+        )
         tables = self.engine.tables(build(nfe_step, sway_sampling_coef))
         gain = min(float(rms) / target_rms, 1.0)
 

@@ -21,7 +21,7 @@ _ACTIVE: list[Tally] = []
 
 @dataclass
 class Tally:
-    """`launches` operators (each at least one kernel), `moved` bytes, `flops` of matrix products."""
+    """`launches` operators (at least one kernel each), `moved` bytes, `flops` of products."""
 
     launches: int = 0
     moved: int = 0
@@ -44,10 +44,14 @@ def size(tensor: Tensor) -> int:
     return count * tensor.element_size()
 
 
-def fused(name: str, tensors: Sequence[Tensor | None], twice: Sequence[int], flops: int = 0) -> None:
+def fused(
+    name: str, tensors: Sequence[Tensor | None], twice: Sequence[int], flops: int = 0
+) -> None:
     """Called by our own kernels, which torch's dispatcher does not see."""
     for tally in _ACTIVE:
-        moved = sum(size(t) * (2 if i in twice else 1) for i, t in enumerate(tensors) if t is not None)
+        moved = sum(
+            size(t) * (2 if i in twice else 1) for i, t in enumerate(tensors) if t is not None
+        )
         tally.add(name, moved, flops)
 
 
@@ -55,19 +59,26 @@ def counting() -> bool:
     return bool(_ACTIVE)
 
 
-_FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "alias",
-         "view", "_unsafe_view", "reshape", "as_strided", "t", "transpose", "permute", "expand",
-         "slice", "select", "unsqueeze", "squeeze", "unbind", "split", "split_with_sizes", "chunk",
-         "_reshape_alias", "unfold", "lift_fresh", "movedim", "view_as_real", "view_as_complex"}  # fmt: skip
+# Operators that only make a view, or memory that nobody has written yet.
+_FREE = frozenset(
+    ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "alias",
+     "view", "_unsafe_view", "reshape", "as_strided", "t", "transpose", "permute", "expand",
+     "slice", "select", "unsqueeze", "squeeze", "unbind", "split", "split_with_sizes", "chunk",
+     "_reshape_alias", "unfold", "lift_fresh", "movedim", "view_as_real", "view_as_complex")
+)  # fmt: skip
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call,unused-ignore]
     def __init__(self, tally: Tally) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
         self._tally = tally
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
@@ -126,5 +137,5 @@ def kernels(work: Callable[[], None]) -> tuple[int, float]:
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         work()
         torch.cuda.synchronize()
-    events = [e for e in profiler.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+    events = [e for e in profiler.events() if str(e.device_type).endswith("CUDA")]
     return len(events), float(sum(e.device_time for e in events))

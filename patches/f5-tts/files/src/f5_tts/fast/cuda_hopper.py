@@ -45,7 +45,9 @@ __device__ __forceinline__ void copy16_or_zero(u32 to, const void *from, bool re
 __device__ __forceinline__ u64 descriptor(u32 at) {
   return (u64)((at & 0x3ffff) >> 4) | ((u64)64 << 16) | ((u64)64 << 32) | ((u64)1 << 62);
 }
-__device__ __forceinline__ void wg_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wg_begin() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
 __device__ __forceinline__ void wg_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
@@ -97,6 +99,46 @@ __device__ __forceinline__ void load_keys(u32 to, const u16 *keys, int first, in
   }
 }
 
+__device__ __forceinline__ void wait_for_tile() {
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
+  // Written by ordinary copies, read by the matrix unit: this orders the two.
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  __syncthreads();
+}
+// Scores to weights relative to the row's highest score so far, which moves by `shrink`.
+__device__ __forceinline__ void softmax(float *s, float *top, float *sums, float *shrink) {
+  const float factor = 0.125f * 1.44269504088896f;
+  #pragma unroll
+  for (int h = 0; h < 2; h++) {
+    float high = fmaxf(s[2 * h], s[2 * h + 1]);
+    #pragma unroll
+    for (int j = 1; j < 8; j++) high = fmaxf(high, fmaxf(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]));
+    high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 1));
+    high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 2));
+    high = fmaxf(high, top[h]);
+    shrink[h] = exp2_approx((top[h] - high) * factor);
+    top[h] = high;
+    const float offset = high * factor;
+    float sum = 0.f;
+    #pragma unroll
+    for (int j = 0; j < 8; j++)
+      #pragma unroll
+      for (int k = 0; k < 2; k++) {
+        float &v = s[4 * j + 2 * h + k];
+        v = exp2_approx(v * factor - offset);
+        sum += v;
+      }
+    sums[h] = sums[h] * shrink[h] + sum;
+  }
+}
+__device__ __forceinline__ void pack_weights(u32 (*p)[4], const float *s) {
+  #pragma unroll
+  for (int j = 0; j < 8; j++)
+    #pragma unroll
+    for (int h = 0; h < 2; h++)
+      p[j >> 1][h + 2 * (j & 1)] = pack(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]);
+}
+
 // One block: 128 queries of one head of one row; two warpgroups of 64 queries share the keys.
 extern "C" __global__ void __launch_bounds__(256, 2)
 attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
@@ -104,7 +146,6 @@ attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
   const int head = blockIdx.y, row = blockIdx.z, first = blockIdx.x * QUERIES;
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
   const int length = lengths[row];
-  const float factor = 0.125f * 1.44269504088896f;
   const u16 *queries = qkv + (size_t)row * frames * TOKEN + head * 64;
   const u16 *keys = queries + HEADS * 64;
   const int tiles = (length + KEYS - 1) / KEYS;
@@ -118,7 +159,7 @@ attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
     copy16_or_zero(base + swizzled(r, chunk),
                    queries + (size_t)(real ? first + r : 0) * TOKEN + chunk * 8, real);
   }
-  load_keys(ring, keys, 0, length);
+  load_keys(ring, keys, (tiles - 1) * KEYS, length);
   asm volatile("cp.async.commit_group;");
   const u32 mine = base + (warp >> 2) * 64 * 128;
 
@@ -127,73 +168,55 @@ attend_hopper(const u16 *qkv, const int *lengths, u16 *out, int frames) {
   #pragma unroll
   for (int i = 0; i < 32; i++) o[i] = s[i] = 0.f;
 
-  // Scores of a tile are computed while the previous tile's weights meet their values.
-  for (int tile = 0; tile < tiles; tile++) {
-    asm volatile("cp.async.wait_group 0;" ::: "memory");
-    // Written by ordinary copies, read by the matrix unit: this orders the two.
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    __syncthreads();
+  // The last tile comes first: it alone may hold keys that do not count, and masking them here
+  // keeps branches out of the loop, where they would stop the overlap.
+  wait_for_tile();
+  if (tiles > 1) load_keys(ring + STAGE_BYTES, keys, 0, length);
+  asm volatile("cp.async.commit_group;");
+  wg_begin();
+  #pragma unroll
+  for (int k = 0; k < 4; k++)
+    wg_scores(s, descriptor(mine + 32 * k), descriptor(ring + 32 * k), k > 0);
+  wg_commit();
+  wg_wait<0>(s);
+  const int left = length - (tiles - 1) * KEYS;
+  #pragma unroll
+  for (int j = 0; j < 8; j++)
+    #pragma unroll
+    for (int k = 0; k < 4; k++)
+      if (8 * j + 2 * (lane & 3) + (k & 1) >= left) s[4 * j + k] = NEGATIVE;
+  float shrink[2];
+  softmax(s, top, sums, shrink);
+  pack_weights(p, s);
+
+  // Scores of a tile, and then its exponentials, while the tile before meets its values.
+  for (int tile = 1; tile < tiles; tile++) {
+    wait_for_tile();
     if (tile + 1 < tiles)
-      load_keys(ring + ((tile + 1) % 3) * STAGE_BYTES, keys, (tile + 1) * KEYS, length);
+      load_keys(ring + ((tile + 1) % 3) * STAGE_BYTES, keys, tile * KEYS, length);
     asm volatile("cp.async.commit_group;");
     const u32 kbase = ring + (tile % 3) * STAGE_BYTES;
     const u32 vbase = ring + ((tile + 2) % 3) * STAGE_BYTES + TILE_BYTES;
-
     wg_begin();
     #pragma unroll
     for (int k = 0; k < 4; k++)
       wg_scores(s, descriptor(mine + 32 * k), descriptor(kbase + 32 * k), k > 0);
     wg_commit();
-    if (tile > 0) {
-      #pragma unroll
-      for (int k = 0; k < 4; k++) wg_values(o, p[k], descriptor(vbase + 2048 * k));
-      wg_commit();
-      wg_wait<1>(s);
-    } else {
-      wg_wait<0>(s);
-    }
-
-    const int left = length - tile * KEYS;
-    if (left < KEYS) {
-      #pragma unroll
-      for (int j = 0; j < 8; j++)
-        #pragma unroll
-        for (int k = 0; k < 4; k++)
-          if (8 * j + 2 * (lane & 3) + (k & 1) >= left) s[4 * j + k] = NEGATIVE;
-    }
-    float shrink[2];
     #pragma unroll
-    for (int h = 0; h < 2; h++) {
-      float high = fmaxf(s[2 * h], s[2 * h + 1]);
-      #pragma unroll
-      for (int j = 1; j < 8; j++) high = fmaxf(high, fmaxf(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]));
-      high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 1));
-      high = fmaxf(high, __shfl_xor_sync(0xffffffffu, high, 2));
-      high = fmaxf(high, top[h]);
-      shrink[h] = exp2_approx((top[h] - high) * factor);
-      top[h] = high;
-      const float offset = high * factor;
-      float sum = 0.f;
-      #pragma unroll
-      for (int j = 0; j < 8; j++)
-        #pragma unroll
-        for (int k = 0; k < 2; k++) {
-          float &v = s[4 * j + 2 * h + k];
-          v = exp2_approx(v * factor - offset);
-          sum += v;
-        }
-      sums[h] = sums[h] * shrink[h] + sum;
-    }
+    for (int k = 0; k < 4; k++) wg_values(o, p[k], descriptor(vbase + 2048 * k));
+    wg_commit();
+    wg_wait<1>(s);
+    softmax(s, top, sums, shrink);
+    // The vote also asks for the sums, which are never negative: so it comes after all the
+    // exponentials, and the wait, which the assembler moves up to the last vote, after it.
+    const bool moved = __any_sync(
+        0xffffffffu, shrink[0] < 1.f || shrink[1] < 1.f || fminf(sums[0], sums[1]) < 0.f);
     wg_wait<0>(o);
-    if (__any_sync(0xffffffffu, shrink[0] < 1.f || shrink[1] < 1.f)) {
+    if (moved) {
       #pragma unroll
       for (int i = 0; i < 32; i++) o[i] *= shrink[(i >> 1) & 1];
     }
-    #pragma unroll
-    for (int j = 0; j < 8; j++)
-      #pragma unroll
-      for (int h = 0; h < 2; h++)
-        p[j >> 1][h + 2 * (j & 1)] = pack(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]);
+    pack_weights(p, s);
   }
   const u32 last = ring + ((tiles - 1) % 3) * STAGE_BYTES + TILE_BYTES;
   wg_begin();

@@ -1,4 +1,4 @@
-"""What precedes the first step: text encoded at its exact length, and the constant half of the input.
+"""What precedes the first step: the text, encoded at its exact length, and the constant input.
 
 Rows past an item's length (when it sits in a larger bucket) never reach a valid row: they are
 zeroed before every convolution and left out of the response normalisation, so a bucketed result
@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from f5_tts.fast.weights import TextBlock, Weights
+from torch import Tensor
 
 GRN_EPS = 1e-6
 NORM_EPS = 1e-6
@@ -61,7 +60,9 @@ def encode_text(weights: Weights, tokens: Tensor, lengths: Tensor, positions: Te
     return x
 
 
-def constant_input(weights: Weights, tokens: Tensor, cond: Tensor, lengths: Tensor, positions: Tensor) -> Tensor:
+def constant_input(
+    weights: Weights, tokens: Tensor, cond: Tensor, lengths: Tensor, positions: Tensor
+) -> Tensor:
     """The part of the input projection that no step changes: (2 * items, frames, dim).
 
     `cond`: (items, frames, mel) reference mel, zero past its end. The half without

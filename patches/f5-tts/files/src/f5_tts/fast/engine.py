@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from f5_tts.fast import attention, vocoder
 from f5_tts.fast.audio import Wave
 from f5_tts.fast.embed import text_positions
@@ -19,8 +18,10 @@ from f5_tts.fast.ops import TorchOps, rotary_table
 from f5_tts.fast.plan import Job, Machine, StepPlan, VocoderPlan
 from f5_tts.fast.reference import LruCache
 from f5_tts.fast.schedule import Schedule, build
+from f5_tts.fast.step import velocity
 from f5_tts.fast.switches import Switches
-from f5_tts.fast.weights import Weights
+from f5_tts.fast.weights import Modulation, Weights
+from torch import Tensor
 
 CUDA_BUCKET = 64
 SHORT_FRAMES = 640
@@ -63,6 +64,8 @@ class Engine:
         max_plans: int = 96,
         cache_dir: Path | None = None,
     ) -> None:
+        if not switches.schedule:
+            weights = _with_modulation_on_device(weights)
         self.weights, self.vocos, self.switches = weights, vocos, switches
         arch, cuda = weights.arch, weights.device.type == "cuda"
         ops = _choose_ops(weights, switches, cache_dir)
@@ -81,6 +84,8 @@ class Engine:
             attend_name=name,
             fused_qkv=switches.fused_qkv,
             graphs=switches.graphs and cuda,
+            # The compiler fuses plain torch; our own kernels would be opaque to it.
+            network=torch.compile(velocity, dynamic=False) if switches.compile else velocity,
         )
         self.bucket = bucket if bucket is not None else (CUDA_BUCKET if cuda else 1)
         self._pool = torch.cuda.graph_pool_handle() if self.machine.graphs else None
@@ -91,7 +96,9 @@ class Engine:
         self._rotary = self.machine.ops.rotary_form(
             rotary_table(arch.dim_head, MAX_FRAMES, weights.device)
         )
-        self._positions = text_positions(arch.text_dim, MAX_FRAMES, weights.device).to(weights.dtype)
+        self._positions = text_positions(arch.text_dim, MAX_FRAMES, weights.device).to(
+            weights.dtype
+        )
         self.steps_run = 0
         self.captures = 0
 
@@ -106,7 +113,7 @@ class Engine:
         if frames > MAX_FRAMES:
             seconds = MAX_FRAMES / 93.75
             raise ValueError(f"{frames} frames are more than {seconds:.0f} s; split the text")
-        # Half the step for short requests: there, 63 frames of padding would be a tenth of the work.
+        # Half as wide for short requests, where 63 frames of padding would be a tenth of the work.
         bucket = self.bucket // 2 if self.bucket > 1 and frames <= SHORT_FRAMES else self.bucket
         return -(-frames // bucket) * bucket
 
@@ -151,7 +158,7 @@ class Engine:
         cancelled: Callable[[], bool] = never,
         progress: Callable[[], None] = silent,
     ) -> list[Tensor]:
-        """Finished mels of a batch of jobs that share a schedule. Raises Cancelled between steps."""
+        """Finished mels of jobs that share a schedule. Raises Cancelled between steps."""
         if not 1 <= len(jobs) <= MAX_BATCH:
             raise ValueError(f"a batch holds 1 to {MAX_BATCH} jobs, not {len(jobs)}")
         guided = {job.guidance >= NO_GUIDANCE for job in jobs}
@@ -227,11 +234,25 @@ class _Pace:
     def wait(self) -> None:
         if not self._cuda:
             return
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call,unused-ignore]
         event.record()
         if self._pending is not None:
             self._pending.synchronize()
         self._pending = event
+
+
+def _with_modulation_on_device(weights: Weights) -> Weights:
+    """As upstream has it: evaluated in every step, so that host memory must not be read for it."""
+    device = weights.device
+
+    def move(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(tensor.to(device) for tensor in value)
+        return value.to(device)
+
+    part = weights.modulation
+    moved = {field.name: move(getattr(part, field.name)) for field in fields(part)}
+    return replace(weights, modulation=Modulation(**moved))
 
 
 def _batch_size(count: int) -> int:
@@ -243,7 +264,12 @@ def _batch_size(count: int) -> int:
 
 
 def _choose_ops(weights: Weights, switches: Switches, cache_dir: Path | None) -> TorchOps:
-    if switches.kernels and weights.device.type == "cuda" and weights.dtype == torch.float16:
+    if (
+        switches.kernels
+        and not switches.compile
+        and weights.device.type == "cuda"
+        and weights.dtype == torch.float16
+    ):
         from f5_tts.fast.kernels import FusedOps, KernelsUnavailable
 
         try:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from f5_tts.fast.arch import Arch
 from f5_tts.fast.weights import Layer, Modulation, TextBlock, Weights
+from torch import Tensor
 
 FORMAT = 1
 
@@ -45,7 +44,10 @@ def load_or_fold(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = flatten(weights)
     # The modulation first: a reader wants both, and takes the main file as the sign.
-    _write(modulation, {name: tensors.pop(name) for name in list(tensors) if name.startswith("modulation.")})
+    _write(
+        modulation,
+        {name: tensors.pop(name) for name in list(tensors) if name.startswith("modulation.")},
+    )
     _write(main, tensors)
     return weights
 
@@ -88,7 +90,9 @@ def unflatten(tensors: Mapping[str, Tensor], arch: Arch) -> Weights:
         conv_w=(tensors["conv_w.0"], tensors["conv_w.1"]),
         conv_b=(tensors["conv_b.0"], tensors["conv_b.1"]),
         layers=tuple(part(Layer, f"layers.{index}") for index in range(arch.depth)),
-        text_blocks=tuple(part(TextBlock, f"text_blocks.{index}") for index in range(arch.conv_layers)),
+        text_blocks=tuple(
+            part(TextBlock, f"text_blocks.{index}") for index in range(arch.conv_layers)
+        ),
         modulation=Modulation(
             **{name: tensors[f"modulation.{name}"] for name in single},
             block_w=several("modulation.block_w", arch.depth),

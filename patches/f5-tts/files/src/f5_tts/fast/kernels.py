@@ -6,8 +6,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from f5_tts.fast.attention import Attend, Lengths
 from f5_tts.fast.cuda_hopper import SHARED_BYTES
 from f5_tts.fast.cuda_hopper import SOURCE as HOPPER_SOURCE
@@ -15,6 +13,7 @@ from f5_tts.fast.cuda_source import SOURCE
 from f5_tts.fast.nvrtc import KernelsUnavailable, Module, compiled
 from f5_tts.fast.ops import TorchOps
 from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights
+from torch import Tensor
 
 __all__ = ["FusedOps", "KernelsUnavailable"]
 
@@ -30,7 +29,14 @@ def defines_for(weights: Weights) -> dict[str, int]:
     if arch.dim % 8 or arch.dim > MAX_DIM or half not in (8, 16, 32, 64):
         raise KernelsUnavailable(f"no kernels for dim {arch.dim} with heads of {arch.dim_head}")
     padded = -(-arch.mel_dim // 8) * 8
-    return {"DIM": arch.dim, "HEADS": arch.heads, "HALF": half, "MEL": arch.mel_dim, "MELP": padded, "BLOCKS": 2}
+    return {
+        "DIM": arch.dim,
+        "HEADS": arch.heads,
+        "HALF": half,
+        "MEL": arch.mel_dim,
+        "MELP": padded,
+        "BLOCKS": 2,
+    }
 
 
 class FusedOps(TorchOps):
@@ -49,7 +55,9 @@ class FusedOps(TorchOps):
         super().__init__(weights, gelu_epilogue=gelu_epilogue)
         capability = torch.cuda.get_device_capability(weights.device)
         if capability < MIN_CAPABILITY or weights.dtype != torch.float16:
-            raise KernelsUnavailable(f"no kernels for compute capability {capability}, {weights.dtype}")
+            raise KernelsUnavailable(
+                f"no kernels for compute capability {capability}, {weights.dtype}"
+            )
         defines = defines_for(weights)
         self._melp = defines["MELP"]
         target = f"sm_{capability[0]}{capability[1]}"
@@ -63,7 +71,9 @@ class FusedOps(TorchOps):
         self._in_x = F.pad(weights.in_x, (0, extra)).contiguous()
         self._proj_w = F.pad(weights.proj_w, (0, 0, 0, extra)).contiguous()
         self._proj_b = F.pad(weights.proj_b, (0, extra)).contiguous()
-        self._conv_w = [_by_tap(w) for w in weights.conv_w] if conv and weights.arch.dim == 1024 else None
+        self._conv_w = (
+            [_by_tap(w) for w in weights.conv_w] if conv and weights.arch.dim == 1024 else None
+        )
 
     def input(self, y: Tensor, constant: Tensor, lengths: Tensor) -> Tensor:
         items, frames, _ = y.shape
@@ -112,7 +122,9 @@ class FusedOps(TorchOps):
         self._module.launch("norm_only", (_blocks(rows, 4), 1, 1), 128, x, modulation, out, rows)
         return out
 
-    def add_norm(self, x: Tensor, y: Tensor, gate: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
+    def add_norm(
+        self, x: Tensor, y: Tensor, gate: Tensor, modulation: Tensor
+    ) -> tuple[Tensor, Tensor]:
         out = torch.empty_like(x)
         rows = x.numel() // x.shape[-1]
         self._module.launch(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-
 from f5_tts.fast.reference import LruCache
 
 SAMPLE_RATE = 24000

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from f5_tts.fast.schedule import Schedule
 from f5_tts.fast.weights import Modulation, Weights
+from torch import Tensor
 
 EMBED_DIM = 256
 TIME_SCALE = 1000.0
@@ -38,7 +37,8 @@ def time_embedding(times: Tensor, weights: Modulation) -> Tensor:
     """(steps,) fp32 to (steps, dim) fp32: sinusoid, linear, SiLU, linear."""
     half = EMBED_DIM // 2
     frequencies = torch.exp(
-        torch.arange(half, device=times.device, dtype=torch.float32) * -(math.log(10000) / (half - 1))
+        torch.arange(half, device=times.device, dtype=torch.float32)
+        * -(math.log(10000) / (half - 1))
     )
     angles = TIME_SCALE * times.unsqueeze(1) * frequencies.unsqueeze(0)
     hidden = torch.cat((angles.sin(), angles.cos()), dim=-1)

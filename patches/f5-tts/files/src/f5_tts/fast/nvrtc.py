@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from f5_tts.fast import count
 
 _MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -51,7 +50,14 @@ def compile_source(source: str, target: str, defines: Mapping[str, int]) -> byte
     nvrtc = _library(_nvrtc_names())
     program = ctypes.c_void_p()
     check(
-        nvrtc, "nvrtcCreateProgram", ctypes.byref(program), source.encode(), b"f5_fast.cu", 0, None, None
+        nvrtc,
+        "nvrtcCreateProgram",
+        ctypes.byref(program),
+        source.encode(),
+        b"f5_fast.cu",
+        0,
+        None,
+        None,
     )
     options = [f"--gpu-architecture={target}", "--std=c++17"]
     options += [f"-D{name}={value}" for name, value in defines.items()]
@@ -79,14 +85,14 @@ def check(library: ctypes.CDLL, name: str, *arguments: Any) -> None:
         raise KernelsUnavailable(f"{name} returned {code}")
 
 
-def compiled(
-    source: str, target: str, defines: Mapping[str, int], cache_dir: Path | None
-) -> bytes:
+def compiled(source: str, target: str, defines: Mapping[str, int], cache_dir: Path | None) -> bytes:
     """`compile_source`, remembered in `cache_dir` under a hash of everything it depends on."""
     if cache_dir is None:
         return compile_source(source, target, defines)
     about = f"{torch.version.cuda}|{target}|{sorted(defines.items())}|{source}"
-    path = cache_dir / f"kernels-{hashlib.blake2b(about.encode(), digest_size=12).hexdigest()}.cubin"
+    path = (
+        cache_dir / f"kernels-{hashlib.blake2b(about.encode(), digest_size=12).hexdigest()}.cubin"
+    )
     if path.is_file():
         return path.read_bytes()
     cubin = compile_source(source, target, defines)
@@ -110,7 +116,7 @@ class Module:
         check(self._driver, "cuModuleLoadData", ctypes.byref(self._module), cubin)
         self._functions: dict[str, ctypes.c_void_p] = {}
         self._driver.cuLaunchKernel.argtypes = [
-            ctypes.c_void_p, *([ctypes.c_uint] * 7), ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
+            ctypes.c_void_p, *([ctypes.c_uint] * 7), *([ctypes.c_void_p] * 3),
         ]  # fmt: skip
 
     def launch(
@@ -128,12 +134,20 @@ class Module:
         function = self._functions.get(name)
         if function is None:
             function = ctypes.c_void_p()
-            check(self._driver, "cuModuleGetFunction", ctypes.byref(function), self._module, name.encode())
+            check(
+                self._driver,
+                "cuModuleGetFunction",
+                ctypes.byref(function),
+                self._module,
+                name.encode(),
+            )
             if shared:
                 check(self._driver, "cuFuncSetAttribute", function, _MAX_DYNAMIC_SHARED, shared)
             self._functions[name] = function
         if count.counting():
-            count.fused(name, [v for v in arguments if isinstance(v, torch.Tensor)], _TWICE.get(name, ()))
+            count.fused(
+                name, [v for v in arguments if isinstance(v, torch.Tensor)], _TWICE.get(name, ())
+            )
         values: list[Any] = [
             ctypes.c_int(value) if isinstance(value, int)
             else ctypes.c_void_p(None if value is None else value.data_ptr())
@@ -142,5 +156,15 @@ class Module:
         pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
         stream = torch.cuda.current_stream().cuda_stream
         check(
-            self._driver, "cuLaunchKernel", function, *grid, threads, 1, 1, shared, stream, pointers, None
+            self._driver,
+            "cuLaunchKernel",
+            function,
+            *grid,
+            threads,
+            1,
+            1,
+            shared,
+            stream,
+            pointers,
+            None,
         )

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from f5_tts.fast.attention import Attend
 from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights
+from torch import Tensor
 
 NORM_EPS = 1e-6
 
@@ -67,7 +66,9 @@ class TorchOps:
         """LayerNorm(x) * (1 + scale) + shift; `modulation` rows: 1 + scale, shift."""
         return F.layer_norm(x, (x.shape[-1],), modulation[0], modulation[1], NORM_EPS)
 
-    def add_norm(self, x: Tensor, y: Tensor, gate: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
+    def add_norm(
+        self, x: Tensor, y: Tensor, gate: Tensor, modulation: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """x + gate * y, and its modulated LayerNorm."""
         x = torch.addcmul(x, y, gate)
         return x, self.norm(x, modulation)
@@ -90,7 +91,8 @@ class TorchOps:
         if self._epilogue:
             flat = x.reshape(-1, x.shape[-1])
             out = torch.ops.aten._addmm_activation(bias, flat, weight.t(), use_gelu=True)
-            return out.view(*x.shape[:-1], weight.shape[0])
+            result: Tensor = out.view(*x.shape[:-1], weight.shape[0])
+            return result
         return F.gelu(F.linear(x, weight, bias), approximate="tanh")
 
     def project(self, x: Tensor) -> Tensor:

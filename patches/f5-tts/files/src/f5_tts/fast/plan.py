@@ -10,15 +10,15 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
-
 from f5_tts.fast import attention, embed, vocoder
 from f5_tts.fast.modulation import Tables
 from f5_tts.fast.ops import TorchOps
-from f5_tts.fast.step import StepInputs, step
+from f5_tts.fast.step import Network, StepInputs, step, velocity
 from f5_tts.fast.weights import Weights
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,19 @@ class Machine:
     attend_name: str
     fused_qkv: bool
     graphs: bool
-    compiled: bool = False
+    network: Network = velocity
 
 
 class Recorded:
     """A function without arguments that works in place: captured once, then replayed."""
 
-    def __init__(self, work: Callable[[], None], pool: object | None) -> None:
+    def __init__(self, work: Callable[[], None], pool: Any) -> None:
         self._work = work
         self._graph: torch.cuda.CUDAGraph | None = None
         if pool is None:
             return
         # Twice outside the capture: libraries pick kernels and allocate workspace on first use.
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call,unused-ignore]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             work()
@@ -97,7 +97,14 @@ class StepPlan:
     """Everything up to the finished mel, for `items` requests of at most `frames` frames."""
 
     def __init__(
-        self, machine: Machine, frames: int, items: int, guided: bool, rotary: Tensor, positions: Tensor, pool: object | None
+        self,
+        machine: Machine,
+        frames: int,
+        items: int,
+        guided: bool,
+        rotary: Tensor,
+        positions: Tensor,
+        pool: Any,
     ) -> None:
         weights, arch = machine.weights, machine.weights.arch
         device, dtype = weights.device, weights.dtype
@@ -136,7 +143,7 @@ class StepPlan:
 
     def _run_step(self) -> None:
         m = self._machine
-        step(m.weights, m.ops, m.attend, self.inputs, fused_qkv=m.fused_qkv)
+        step(m.weights, m.ops, m.attend, self.inputs, fused_qkv=m.fused_qkv, network=m.network)
 
     def load(self, jobs: Sequence[Job]) -> None:
         """Fill the buffers for these jobs and encode their text. Missing items stay idle copies."""
@@ -187,7 +194,7 @@ class VocoderPlan:
         frames: int,
         items: int,
         mel: int,
-        pool: object | None,
+        pool: Any,
         *,
         tf32: bool = False,
     ) -> None:

@@ -99,10 +99,13 @@ class ReferenceCache:
         target_rate: int,
         device: torch.device | str | None,
     ) -> Prepared:
-        """`audio` is (channels, samples) float at `rate` Hz; the result belongs to these samples."""
+        """`audio` is (channels, samples) float at `rate` Hz; the result is of these samples."""
         key = self._key_of(audio, rate, target_rms, target_rate, str(device))
         return self._cache.get_or_make(
-            key, lambda: prepare(audio, rate, target_rms=target_rms, target_rate=target_rate, device=device)
+            key,
+            lambda: prepare(
+                audio, rate, target_rms=target_rms, target_rate=target_rate, device=device
+            ),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from itertools import pairwise
 
 # Empirically pruned step sampling (EPSS, arXiv 2505.19931): indices on a grid of 32.
 _EPSS: dict[int, tuple[int, ...]] = {
@@ -50,11 +51,12 @@ def build(nfe: int, sway: float | None, *, warn: bool = True) -> Schedule:
         if warn and not has_table(nfe):
             choices = ", ".join(str(count) for count in EPSS_STEPS)
             warnings.warn(
-                f"nfe {nfe} has no tuned time grid and falls back to a uniform one; use one of {choices}",
+                f"nfe {nfe} has no tuned time grid and falls back to a uniform one; "
+                f"use one of {choices}",
                 stacklevel=2,
             )
         points = [index / nfe for index in range(nfe + 1)]
     if sway is not None:
         points = [t + sway * (math.cos(math.pi / 2 * t) - 1 + t) for t in points]
-    deltas = tuple(b - a for a, b in zip(points, points[1:], strict=False))
+    deltas = tuple(b - a for a, b in pairwise(points))
     return Schedule(tuple(points[:-1]), deltas)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
-
 from f5_tts.fast.attention import Attend, Lengths
 from f5_tts.fast.ops import TorchOps
 from f5_tts.fast.weights import Weights
+from torch import Tensor
+
+Network = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,9 @@ class StepInputs:
     guidance: Tensor | None
 
 
-def velocity(weights: Weights, ops: TorchOps, attend: Attend, s: StepInputs, *, fused_qkv: bool = True) -> Tensor:
+def velocity(
+    weights: Weights, ops: TorchOps, attend: Attend, s: StepInputs, *, fused_qkv: bool = True
+) -> Tensor:
     """The network's flow at y: (rows, frames, mel, padding included where `ops` pads);
     rows are items, or items twice with guidance."""
     arch = weights.arch
@@ -57,12 +62,19 @@ def velocity(weights: Weights, ops: TorchOps, attend: Attend, s: StepInputs, *, 
 
 def _separate_qkv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Three GEMMs, as upstream has them (the switch `fused_qkv` off)."""
-    import torch
-
     thirds = zip(weight.chunk(3), bias.chunk(3), strict=True)
     return torch.cat([F.linear(x, w, b) for w, b in thirds], dim=-1)
 
 
-def step(weights: Weights, ops: TorchOps, attend: Attend, s: StepInputs, *, fused_qkv: bool = True) -> None:
-    """Move `s.y` one Euler step, in place."""
-    ops.advance(s.y, velocity(weights, ops, attend, s, fused_qkv=fused_qkv), s.delta, s.guidance)
+def step(
+    weights: Weights,
+    ops: TorchOps,
+    attend: Attend,
+    s: StepInputs,
+    *,
+    fused_qkv: bool = True,
+    network: Network = velocity,
+) -> None:
+    """Move `s.y` one Euler step, in place; `network` is `velocity` or its compiled form."""
+    flow = network(weights, ops, attend, s, fused_qkv=fused_qkv)
+    ops.advance(s.y, flow, s.delta, s.guidance)

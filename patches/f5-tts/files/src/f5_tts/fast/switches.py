@@ -1,7 +1,7 @@
 """One environment variable per optimisation, so that each can be turned off and measured.
 
-Every switch is on unless its variable is `0`, `off`, `false` or `no`, except those listed in
-`OPT_IN`. The environment is read when a synthesizer is built, not at import.
+Every switch but `compile` is on unless its variable is `0`, `off`, `false` or `no`. The
+environment is read when a synthesizer is built, not at import.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _ON = frozenset({"1", "on", "true", "yes"})
 class Switches:
     """What is on. The field `graphs` is the variable `F5_FAST_GRAPHS`, and so on.
 
-    `bridge`: upstream's `infer_batch_process` uses the fast path.
-    `graphs`: CUDA graphs. `kernels`: fused CUDA kernels built with NVRTC.
-    `fused_qkv`: one GEMM for query, key and value. `gelu_epilogue`: GELU inside the GEMM.
-    `schedule`: time MLP and AdaLN evaluated once per schedule instead of once per step.
-    `varlen`: attention that knows each row's length, instead of a mask; `attention`: our own
-    kernel for it instead of the library's. `conv`: the fused
-    grouped convolution. `voices`: the voice cache. `istft`: our inverse STFT over the
-    graphed vocoder. `vocoder_tf32`: TF32 in the vocoder's matrix products. `batching`: chunks of one text share a batch. `first_chunk`: a short
-    first chunk. `folded`: the folded weight file. `compile` (opt-in): torch.compile.
+    `bridge`: upstream's `infer_batch_process` uses the fast path. `graphs`: CUDA graphs.
+    `kernels`: fused CUDA kernels built with NVRTC. `fused_qkv`: one GEMM for query, key and
+    value. `gelu_epilogue`: GELU inside the GEMM. `schedule`: time MLP and AdaLN evaluated once
+    per schedule instead of once per step. `varlen`: attention that knows each row's length,
+    instead of a mask; `attention`: our own kernel for it instead of the library's. `conv`: the
+    fused grouped convolution. `voices`: the voice cache. `istft`: our inverse STFT over the
+    graphed vocoder. `vocoder_tf32`: TF32 in the vocoder's matrix products. `batching`: chunks of
+    one text share a batch. `first_chunk`: a short first chunk. `folded`: the folded weight file.
+    `compile` (off unless asked for): torch.compile instead of our own kernels.
     """
 
     bridge: bool = True
@@ -49,7 +49,7 @@ class Switches:
 
 
 def read(environ: Mapping[str, str] | None = None) -> Switches:
-    """The switches the environment asks for; ValueError names a value that is neither on nor off."""
+    """The switches the environment asks for; ValueError names a value that is neither."""
     source = os.environ if environ is None else environ
     chosen: dict[str, bool] = {}
     for field in fields(Switches):

@@ -1,10 +1,10 @@
 """Text to speech with F5-TTS: load once, add voices, stream.
 
-    from f5_tts.fast.synthesizer import Synthesizer, SynthesisSettings
-    synthesizer = Synthesizer.load(ckpt_file=..., vocab_file=None, vocoder_dir=...)
-    voice = synthesizer.voice(samples, rate, "What is said in the clip.")
-    for chunk in synthesizer.stream("Hello.", voice, SynthesisSettings()):
-        ...
+from f5_tts.fast.synthesizer import Synthesizer, SynthesisSettings
+synthesizer = Synthesizer.load(ckpt_file=..., vocab_file=None, vocoder_dir=...)
+voice = synthesizer.voice(samples, rate, "What is said in the clip.")
+for chunk in synthesizer.stream("Hello.", voice, SynthesisSettings()):
+    ...
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
 from f5_tts.fast import folded, mel, switches, vocoder, weights
 from f5_tts.fast import text as texts
 from f5_tts.fast.arch import Arch, from_mapping, from_name
@@ -30,6 +27,8 @@ from f5_tts.fast.engine import MAX_BATCH, Cancelled, Engine, never, silent
 from f5_tts.fast.plan import Job
 from f5_tts.fast.reference import LruCache, content_key, prepare
 from f5_tts.fast.schedule import build
+from numpy.typing import NDArray
+from torch import Tensor
 
 __all__ = ["Cancelled", "SynthesisSettings", "Synthesizer", "Voice"]
 
@@ -72,7 +71,9 @@ class SynthesisSettings:
         if self.sway is not None and not -2.0 <= self.sway <= 2.0:
             raise ValueError(f"sway is {self.sway}; it must be between -2 and 2")
         if self.fix_duration_s is not None and not 0.1 <= self.fix_duration_s <= 80.0:
-            raise ValueError(f"fix_duration_s is {self.fix_duration_s}; it must be between 0.1 and 80")
+            raise ValueError(
+                f"fix_duration_s is {self.fix_duration_s}; it must be between 0.1 and 80"
+            )
         if self.seed is not None and not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}; it must be between 0 and 2**63 - 1")
         build(self.nfe, self.sway, warn=False)
@@ -167,7 +168,14 @@ class Synthesizer:
         """What computes; for measurement and proof."""
         return self._engine
 
-    def voice(self, samples: NDArray[np.floating[Any]], sample_rate: int, text: str, *, target_rms: float = 0.1) -> Voice:
+    def voice(
+        self,
+        samples: NDArray[np.floating[Any]],
+        sample_rate: int,
+        text: str,
+        *,
+        target_rms: float = 0.1,
+    ) -> Voice:
         """A voice from a mono clip (float, -1 to 1) and the words spoken in it.
 
         Edges of silence go, at most 12 s stay, quiet clips are lifted to `target_rms`. The same
@@ -183,7 +191,9 @@ class Synthesizer:
         )
 
     @torch.inference_mode()
-    def _prepare_voice(self, key: str, wave: Wave, rate: int, transcript: str, target_rms: float) -> Voice:
+    def _prepare_voice(
+        self, key: str, wave: Wave, rate: int, transcript: str, target_rms: float
+    ) -> Voice:
         trimmed, clipped = trim_reference(wave, rate)
         seconds = trimmed.size / rate
         odd = texts.rate_warnings(transcript, seconds)
@@ -210,7 +220,9 @@ class Synthesizer:
             warnings=odd,
         )
 
-    def chunks(self, text: str, voice: Voice, settings: SynthesisSettings, *, streaming: bool = True) -> list[str]:
+    def chunks(
+        self, text: str, voice: Voice, settings: SynthesisSettings, *, streaming: bool = True
+    ) -> list[str]:
         """The pieces `text` is spoken in. ValueError where there is nothing to speak."""
         spoken = text.strip()
         if not spoken:
@@ -227,17 +239,28 @@ class Synthesizer:
         """Seconds of audio that `text` will make."""
         settings = SynthesisSettings(speed=speed)
         pieces = self.chunks(text, voice, settings)
-        frames = sum(texts.generated_frames(voice.frames, voice.text, piece, speed) for piece in pieces)
+        frames = sum(
+            texts.generated_frames(voice.frames, voice.text, piece, speed) for piece in pieces
+        )
         overlap = (len(pieces) - 1) * settings.cross_fade_s
         return max(frames / mel.FRAMES_PER_SECOND - overlap, 0.0)
 
-    def job(self, piece: str, voice: Voice, settings: SynthesisSettings, generator: torch.Generator, fixed_s: float | None = None) -> Job:
+    def job(
+        self,
+        piece: str,
+        voice: Voice,
+        settings: SynthesisSettings,
+        generator: torch.Generator,
+        fixed_s: float | None = None,
+    ) -> Job:
         """One chunk as numbers; draws its noise from `generator`."""
         tokens = self._vocabulary.encode(texts.to_symbols(voice.text + piece))
         if fixed_s is not None:
             frames = int(fixed_s * mel.FRAMES_PER_SECOND)
         else:
-            frames = voice.frames + texts.generated_frames(voice.frames, voice.text, piece, settings.speed)
+            frames = voice.frames + texts.generated_frames(
+                voice.frames, voice.text, piece, settings.speed
+            )
         # Upstream's floor: one frame more than the text and the reference need.
         frames = max(frames, len(tokens) + 1, voice.mel.shape[0] + 1)
         self._engine.rounded(frames)
@@ -333,7 +356,9 @@ class Synthesizer:
             for item, (_, voice) in zip(made, requests, strict=True)
         ]
 
-    def warm(self, *, full: bool = False, progress: Callable[[str], None] = lambda stage: None) -> None:
+    def warm(
+        self, *, full: bool = False, progress: Callable[[str], None] = lambda stage: None
+    ) -> None:
         """Capture what a first request needs; with `full` every bucket up to 22 s."""
         from f5_tts.fast.warmup import warm
 
@@ -341,10 +366,16 @@ class Synthesizer:
 
     def stats(self) -> dict[str, float | int]:
         """Counters and memory since the start; all numbers."""
-        return {**self._engine.stats(), "voices": len(self._voices), "voice_hits": self._voices.hits}
+        return {
+            **self._engine.stats(),
+            "voices": len(self._voices),
+            "voice_hits": self._voices.hits,
+        }
 
 
-def _fixed_durations(pieces: Sequence[str], voice: Voice, settings: SynthesisSettings) -> list[float | None]:
+def _fixed_durations(
+    pieces: Sequence[str], voice: Voice, settings: SynthesisSettings
+) -> list[float | None]:
     """Per chunk, reference included: the speech is shared out by length, as 1.1.22 does."""
     total = settings.fix_duration_s
     if total is None or len(pieces) == 1:

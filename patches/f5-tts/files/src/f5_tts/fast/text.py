@@ -22,7 +22,7 @@ def _segments(text: str) -> Iterable[str]:
     try:
         import rjieba
     except ImportError:
-        import jieba
+        import jieba  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
         if not jieba.dt.initialized:
             jieba.default_logger.setLevel(50)

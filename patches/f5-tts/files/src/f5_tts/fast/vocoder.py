@@ -62,12 +62,16 @@ class VocosWeights:
         return self.window.shape[0]
 
 
-def fold(state: Mapping[str, Tensor], *, hop: int, padding: str, device: torch.device) -> VocosWeights:
+def fold(
+    state: Mapping[str, Tensor], *, hop: int, padding: str, device: torch.device
+) -> VocosWeights:
     """Folded weights from a Vocos module's parameters (names as in the vocos package)."""
 
     def take(name: str) -> Tensor:
         if name not in state:
-            raise UnsupportedVocoder(f"the vocoder has no {name}; f5_tts.fast knows vocos-mel-24khz")
+            raise UnsupportedVocoder(
+                f"the vocoder has no {name}; f5_tts.fast knows vocos-mel-24khz"
+            )
         return state[name].detach().to(device=device, dtype=torch.float32).contiguous()
 
     def block(index: int) -> VocosBlock:
@@ -106,7 +110,7 @@ def fold(state: Mapping[str, Tensor], *, hop: int, padding: str, device: torch.d
 
 
 def load(folder: Path, device: torch.device) -> VocosWeights:
-    """Vocos from a folder with `config.yaml` and `pytorch_model.bin`. ValueError if it lacks them."""
+    """Vocos from a folder with `config.yaml` and `pytorch_model.bin`. ValueError without them."""
     import yaml
 
     config_path, model_path = folder / "config.yaml", folder / "pytorch_model.bin"
@@ -115,21 +119,27 @@ def load(folder: Path, device: torch.device) -> VocosWeights:
             raise ValueError(f"no {path.name} in {folder}; give the folder of vocos-mel-24khz")
     head = yaml.safe_load(config_path.read_text(encoding="utf-8"))["head"]["init_args"]
     state = torch.load(model_path, map_location="cpu", weights_only=True)
-    return fold(
-        state, hop=head["hop_length"], padding=head.get("padding", "same"), device=device
-    )
+    return fold(state, hop=head["hop_length"], padding=head.get("padding", "same"), device=device)
 
 
 def from_module(module: Any, device: torch.device) -> VocosWeights:
     """The weights of a `vocos.Vocos` that is already loaded."""
     istft = getattr(getattr(module, "head", None), "istft", None)
     if istft is None:
-        raise UnsupportedVocoder(f"{type(module).__name__} is not a Vocos with an inverse-STFT head")
+        raise UnsupportedVocoder(
+            f"{type(module).__name__} is not a Vocos with an inverse-STFT head"
+        )
     return fold(module.state_dict(), hop=istft.hop_length, padding=istft.padding, device=device)
 
 
 def random_state(
-    seed: int, *, mel: int = 100, dim: int = 512, hidden: int = 1536, layers: int = 8, n_fft: int = 1024
+    seed: int,
+    *,
+    mel: int = 100,
+    dim: int = 512,
+    hidden: int = 1536,
+    layers: int = 8,
+    n_fft: int = 1024,
 ) -> dict[str, Tensor]:
     """Seeded parameters under the vocos package's names, for runs without a checkpoint."""
     generator = torch.Generator().manual_seed(seed)
@@ -222,7 +232,7 @@ def decode(w: VocosWeights, mel: Tensor, lengths: Tensor) -> Tensor:
 
 
 def decode_with_torch(w: VocosWeights, mel: Tensor) -> Tensor:
-    """One mel (frames, mel) to samples through `torch.istft`: for comparison (switch `istft` off)."""
+    """One mel (frames, mel) to samples through `torch.istft` (the switch `istft` off)."""
     if w.padding != "center":
         raise UnsupportedVocoder("torch.istft covers the padding `center` alone")
     inside = torch.ones(1, mel.shape[0], 1, device=mel.device)

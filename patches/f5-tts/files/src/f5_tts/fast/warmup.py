@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-
 from f5_tts.fast.engine import Engine
 from f5_tts.fast.plan import Job
 from f5_tts.fast.schedule import build
@@ -33,12 +32,12 @@ def warm(engine: Engine, *, full: bool, progress: Callable[[str], None]) -> None
 def _job(engine: Engine, frames: int, reference: int) -> Job:
     weights = engine.weights
     size = weights.arch.mel_dim
-    kind = {"device": weights.device, "dtype": weights.dtype}
+    empty = torch.zeros(frames, size, device=weights.device, dtype=weights.dtype)
     return Job(
         tokens=[1] * min(120, frames - 1),
-        mel=torch.zeros(reference + 1, size, **kind),
+        mel=empty[: reference + 1],
         reference_frames=reference,
         frames=frames,
-        noise=torch.zeros(frames, size, **kind),
+        noise=empty,
         guidance=2.0,
     )

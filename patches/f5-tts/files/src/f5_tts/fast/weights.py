@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
 from f5_tts.fast.arch import Arch
+from torch import Tensor
 
 CONV_GROUPS = 16
 CONV_KERNEL = 31

@@ -1,0 +1,225 @@
+"""Who asks: API keys, hashed at rest and compared in constant time, and the name a caller goes by.
+
+The gate stands before all routes. `/livez`, `/api/health` and the page's own files are open: they
+say nothing that a port scan does not. Everything else wants a key from those who come over the
+network (`daemon.api_keys_for: network`) or from everybody (`everyone`), once there are keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+import math
+import secrets
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ishowtts_ops.config import ApiKey
+from ishowtts_ops.config import Daemon as DaemonSettings
+from ishowtts_ops.daemon import failures, journal
+from ishowtts_ops.daemon.metrics import Metrics
+from ishowtts_ops.daemon.ratelimit import RateLimit
+
+log = logging.getLogger(__name__)
+
+CALLER: contextvars.ContextVar[str] = contextvars.ContextVar("caller", default="")
+"""A key's name, else an address: whose request is being handled."""
+
+OPEN = ("/", "/livez", "/api/health")
+OPEN_BELOW = ("/web/",)
+SPEECH = ("/v1/audio/speech", "/api/tts")
+"""Paths whose requests count for the rate limit; the WebSocket's and changes of voices do too."""
+KEYS_REMEMBERED = 256
+GUESSES_PER_MINUTE = 10
+"""Wrong keys of one address, which cost time to check."""
+MOST_SCRYPT_BYTES = 256 << 20
+
+
+class Keys:
+    """Recognises keys. Answers are remembered under a hash that only this process can make, so that
+    a slow hash is computed once for a key and not once for a request."""
+
+    def __init__(self, keys: Sequence[ApiKey]) -> None:
+        self._keys = tuple(keys)
+        self._secret = secrets.token_bytes(32)
+        self._known: dict[bytes, str | None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    async def name_of(self, key: bytes) -> str | None:
+        """Whose key that is; None when it is nobody's."""
+        mark = hmac.digest(self._secret, key, "sha256")
+        if mark not in self._known:
+            name = await asyncio.to_thread(self._look, key)
+            if len(self._known) >= KEYS_REMEMBERED:
+                self._known.clear()
+            self._known[mark] = name
+        return self._known[mark]
+
+    def _look(self, key: bytes) -> str | None:
+        found = None
+        # All of them, whatever was found: the time must not tell which one it was.
+        for each in self._keys:
+            if matches(each.hash, key):
+                found = each.name
+        return found
+
+
+def matches(stored: str, key: bytes) -> bool:
+    """Does a key belong to a hash of the configuration?"""
+    kind, _, rest = stored.partition(":")
+    if kind == "sha256":
+        return hmac.compare_digest(hashlib.sha256(key).hexdigest(), rest)
+    n, r, p, salt, digest = rest.split(":")
+    wanted = bytes.fromhex(digest)
+    try:
+        made = hashlib.scrypt(
+            key,
+            salt=bytes.fromhex(salt),
+            n=int(n),
+            r=int(r),
+            p=int(p),
+            dklen=len(wanted),
+            maxmem=MOST_SCRYPT_BYTES,
+        )
+    except (ValueError, MemoryError) as error:
+        log.error(journal.line("a key's scrypt parameters cannot be used", why=str(error)))
+        return False
+    return hmac.compare_digest(made, wanted)
+
+
+def scrypt_hash(key: str) -> str:
+    """What the configuration wants for a key that a person thought up."""
+    salt = secrets.token_bytes(16)
+    made = hashlib.scrypt(key.encode(), salt=salt, n=16384, r=8, p=1, dklen=32)
+    return f"scrypt:16384:8:1:{salt.hex()}:{made.hex()}"
+
+
+class Gate:
+    """ASGI middleware: names the caller, asks for the key, keeps the rate."""
+
+    def __init__(self, app: ASGIApp, settings: DaemonSettings, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._turn = asyncio.Lock()
+        self._guesses = RateLimit(GUESSES_PER_MINUTE)
+        self.configure(settings)
+
+    def configure(self, settings: DaemonSettings) -> None:
+        """Take other settings from now on."""
+        self._keys = Keys(settings.api_keys)
+        self._everyone = settings.api_keys_for == "everyone"
+        self._rate = RateLimit(settings.requests_per_minute)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        address = scope["client"][0] if scope.get("client") else "local"
+        path: str = scope["path"]
+        caller = address
+        if self._keys and not _is_open(path):
+            key = _key_of(scope)
+            name = None
+            if key is not None:
+                wait = self._guesses.wait(address)
+                name = await self._keys.name_of(key) if wait <= 0 else None
+                if name is None:
+                    self._guesses.spend(address)
+            needed = self._everyone or not _is_loopback(address)
+            if name is None and (needed or key is not None):
+                await self._refuse(scope, send, 401, _UNKNOWN if key else _MISSING)
+                return
+            caller = name or address
+        if self._rate and _is_work(scope, path):
+            wait = self._rate.wait(caller)
+            if wait > 0:
+                await self._refuse(scope, send, 429, _TOO_MANY, retry_after=wait)
+                return
+            self._rate.spend(caller)
+        CALLER.set(caller)
+        if path in SPEECH:
+            # One a turn of the event loop: of two hundred that come at once, each is checked in half
+            # a millisecond, and without this nobody else, health included, had a turn before them.
+            async with self._turn:
+                await asyncio.sleep(0)
+        await self._app(scope, receive, send)
+
+    async def _refuse(
+        self,
+        scope: Scope,
+        send: Send,
+        status: int,
+        error: tuple[str, str, str],
+        retry_after: float | None = None,
+    ) -> None:
+        message, kind, code = error
+        self._metrics.refused("none", "unauthorized" if status == 401 else "rate_limited", code)
+        if scope["type"] == "websocket":
+            # Before it was accepted, which a client sees as status 403.
+            await send({"type": "websocket.close", "code": 1008, "reason": code})
+            return
+        body = json.dumps(failures.error_body(message, kind, code)).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            # What was not read of the body must not be taken for the next request.
+            (b"connection", b"close"),
+        ]
+        if status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if retry_after is not None:
+            headers.append((b"retry-after", str(max(1, math.ceil(retry_after))).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+_MISSING = (
+    "This daemon wants an API key. Send it as `Authorization: Bearer KEY`.",
+    "authentication_error",
+    "missing_api_key",
+)
+_UNKNOWN = ("The API key is not known here.", "authentication_error", "invalid_api_key")
+_TOO_MANY = (
+    "Too many requests in a short time. Try again after the time in Retry-After.",
+    "rate_limit_error",
+    "rate_limited",
+)
+
+
+def _key_of(scope: Scope) -> bytes | None:
+    given: bytes | None = None
+    for name, value in scope["headers"]:
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            return bytes(value[7:].strip())
+        if name == b"x-api-key":
+            given = bytes(value.strip())
+    return given or None
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or path.startswith(OPEN_BELOW)
+
+
+def _is_work(scope: Scope, path: str) -> bool:
+    return (
+        scope["type"] == "websocket"
+        or path in SPEECH
+        or (scope.get("method") in ("POST", "PUT", "DELETE"))
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address == "local"
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback

@@ -1,0 +1,129 @@
+"""Are the voices' recordings fit for F5-TTS, which speaks as they do?"""
+
+from __future__ import annotations
+
+from ishowtts_ops.config import MANIFEST_PATH
+from ishowtts_ops.doctor.examination import Examination
+from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, known
+from ishowtts_ops.facts.value import Unknown
+from ishowtts_ops.facts.voices import Recording, VoiceSample, letters
+
+USUAL_RATE = 15.0
+"""Characters a second."""
+SLOW, HURRIED = 8.0, 26.0
+"""Outside of these the transcript does not fit: 6.7 were seen with half of it missing."""
+SHORT_S, LONG_S = 2.0, 12.0
+"""F5-TTS cuts a recording at 12 s, and the transcript then holds words that are not heard."""
+CLIPPED = 0.001
+SILENT = 0.5
+FAINT_DB = -42.0
+
+
+def _transcripts(exam: Examination) -> list[Finding]:
+    findings = []
+    for voice in _voices(exam):
+        rate = voice.rate
+        if isinstance(rate, Unknown) or SLOW <= rate <= HURRIED:
+            continue
+        seconds = known(voice.recording).seconds
+        missing = "words are missing from it" if rate < SLOW else "it has words that are not heard"
+        result = "drawls" if rate < SLOW else "gabbles"
+        findings.append(
+            Finding(
+                "voices-transcript",
+                Severity.WARN,
+                f"The transcript of voice {voice.id} does not fit its recording ({rate:.1f}"
+                f" characters a second, about {USUAL_RATE:.0f} are usual): {missing}, and all that"
+                f" it says {result}.",
+                (
+                    Evidence(voice.audio, f"{seconds:.1f} s"),
+                    Evidence(MANIFEST_PATH, f"{letters(voice.text)} characters: {_short(voice)}"),
+                ),
+                by_hand(
+                    "Write down exactly what is said in the recording, then run install again.",
+                    ("sudo", "ishowtts-ops", "install", "--only", "voices"),
+                ),
+                # A drawl makes more audio for the same text, all of which has to be computed.
+                round(USUAL_RATE / rate, 2) if rate < SLOW else None,
+                at_most=True,
+            )
+        )
+    voices = _voices(exam)
+    if not findings and voices:
+        rates = [rate for v in voices if isinstance(rate := v.rate, float)]
+        if rates:
+            text = f"Transcripts fit: {min(rates):.0f} to {max(rates):.0f} characters a second."
+            findings.append(Finding("voices-transcript", Severity.OK, text))
+    return findings
+
+
+def _length(exam: Examination) -> list[Finding]:
+    findings = []
+    for voice in _voices(exam):
+        recording = voice.recording
+        if isinstance(recording, Unknown) or SHORT_S <= recording.seconds <= LONG_S:
+            continue
+        if recording.seconds < SHORT_S:
+            why = "too little for F5-TTS to know the voice by"
+        else:
+            why = f"of which F5-TTS hears the first {LONG_S:.0f} s and reads the whole transcript"
+        findings.append(
+            _finding(
+                "voices-length",
+                voice,
+                f"The recording of voice {voice.id} is {recording.seconds:.1f} s long, {why}.",
+                Evidence(voice.audio, f"{recording.seconds:.1f} s"),
+                "Take 3 to 12 s of clean speech and its transcript.",
+            )
+        )
+    return findings
+
+
+def _sound(exam: Examination) -> list[Finding]:
+    findings = []
+    for voice in _voices(exam):
+        found = None if isinstance(voice.recording, Unknown) else _fault(voice.recording)
+        if found is not None:
+            what, value = found
+            text = f"The recording of voice {voice.id} {what}, and so will be all that it says."
+            evidence = Evidence(voice.audio, value)
+            remedy = "Record it again, close to the microphone and below full level."
+            findings.append(_finding("voices-sound", voice, text, evidence, remedy))
+    return findings
+
+
+def _fault(recording: Recording) -> tuple[str, str] | None:
+    """What is wrong with it, in words and as a value."""
+    if recording.silent >= 1.0:
+        return "is silent", "digital silence"
+    if recording.clipped > CLIPPED:
+        return "is clipped", f"{recording.clipped:.1%} of its samples at full scale"
+    if recording.silent > SILENT:
+        return "is mostly silence", f"{recording.silent:.0%} of it silent"
+    if recording.rms_db < FAINT_DB:
+        return "is very faint", f"{recording.rms_db:.0f} dB"
+    return None
+
+
+def _finding(check: str, voice: VoiceSample, text: str, seen: Evidence, mend: str) -> Finding:
+    remedy = by_hand(mend, ("sudo", "ishowtts-ops", "install", "--only", "voices"))
+    return Finding(check, Severity.WARN, text, (seen,), remedy)
+
+
+def _voices(exam: Examination) -> tuple[VoiceSample, ...]:
+    """Voices that F5-TTS speaks by; other engines take only their names. A recording that cannot be
+    read is told with the manifest."""
+    if exam.settings.engine.kind != "f5":
+        return ()
+    return known(exam.facts.voices).voices
+
+
+def _short(voice: VoiceSample) -> str:
+    return f"“{voice.text}”" if len(voice.text) <= 60 else f"“{voice.text[:57]}…”"
+
+
+CHECKS = (
+    Check("voices-transcript", "voices", "Transcripts fit their recordings", _transcripts),
+    Check("voices-length", "voices", "Recordings have the right length", _length),
+    Check("voices-sound", "voices", "Recordings are clean", _sound),
+)
