@@ -95,7 +95,15 @@ def test_the_bundle_holds_logs_of_the_real_journal(installed: tuple[Box, Daemon]
     assert {"report.json", "facts.json", "config.yaml", f"journal/{DAEMON}.txt"} <= inside
     assert box.exec("stat", "-c", "%a", "/root/b.tar.gz").stdout.strip() == "600"
     log = box.exec("sh", "-c", f"tar -xzOf /root/b.tar.gz --wildcards '*/journal/{DAEMON}.txt'")
-    assert "listening host=" in log.stdout
+    assert "spoken id=" in log.stdout
+
+
+def test_power_status_needs_root_for_the_memory_clock_only(installed: tuple[Box, Daemon]) -> None:
+    box, _ = installed
+    shown = box.ops("power", "status", check=False, user="nobody").stdout
+    assert "CPU" in shown and "GPU" in shown and "Traceback" not in shown
+    assert "EMC unknown" in shown and "needs root" in shown
+    assert "needs root" not in box.ops("power", "status", check=False).stdout
 
 
 def test_uninstall_brings_the_rival_back(installed: tuple[Box, Daemon]) -> None:

@@ -110,7 +110,7 @@ async def crowd(port: int, callers: int) -> dict[str, Any]:
         return_exceptions=True,
     )
     await asyncio.sleep(0.05)
-    told, _ = await watcher.communicate()
+    told, _ = await watcher.communicate(b"")
     health: list[float] = json.loads(told)
     right = 0
     statuses: Counter[str] = Counter()

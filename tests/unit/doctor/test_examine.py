@@ -18,7 +18,9 @@ from ishowtts_ops.doctor.finding import STEPS, Check, Evidence, Finding, Severit
 from ishowtts_ops.doctor.fix import fix
 from ishowtts_ops.doctor.report import Report
 from ishowtts_ops.doctor.run import examine, preflight, select
+from ishowtts_ops.doctor.under_load import put_under_load
 from ishowtts_ops.errors import OpsError, UsageError
+from ishowtts_ops.facts.daemon_health import NotRunning
 from ishowtts_ops.facts.disk import Disk, Space
 from ishowtts_ops.facts.gather import Facts, gather
 from ishowtts_ops.facts.python_env import KernelLaunch, PythonEnv
@@ -473,3 +475,67 @@ def test_a_daemon_that_does_not_run_is_started_for_real(tmp_path: Path) -> None:
         assert result.exit_code == 0
     finally:
         box.stop()
+
+
+@pytest.mark.parametrize(
+    ("sdpa", "severity"),
+    [
+        ({"flash": None, "efficient": None, "math": None}, Severity.OK),
+        ({"flash": "not built in", "efficient": None, "math": None}, Severity.OK),
+        ({"flash": "not built in", "efficient": "no kernel", "math": None}, Severity.WARN),
+        ({}, Severity.OK),
+    ],
+)
+def test_the_thorough_look_judges_attention(
+    sdpa: dict[str, str | None],
+    severity: Severity,
+    healthy: Take,
+    healthy_templates: Templates,
+) -> None:
+    facts = healthy_templates(AGX).facts
+    assert isinstance(facts.python_env, PythonEnv)
+    launch = KernelLaunch(
+        available=True, device="Orin", arch_list=("sm_87",), error=None, sdpa=sdpa
+    )
+    env = dataclasses.replace(facts.python_env, kernel=launch)
+    box = healthy()
+    report = examine(
+        box.host,
+        box.settings,
+        checks=select(["engine-attention"]),
+        thorough=True,
+        facts=dataclasses.replace(facts, python_env=env),
+    )
+    assert report.severity_of("engine-attention") is severity
+    assert all(f.evidence for f in report.findings)
+
+
+def test_a_load_that_nobody_can_make_is_unknown(
+    healthy: Take, healthy_templates: Templates
+) -> None:
+    """The daemon is gone and the engine has no torch: said once, with the reason."""
+    box = healthy()
+    gone = NotRunning("nobody listens")
+    facts = dataclasses.replace(healthy_templates(AGX).facts, daemon=gone)
+    load = put_under_load(box.host.read_only(), box.settings, facts, seconds=0.1, limit_s=5.0)
+    assert isinstance(load, Unknown) and "the GPU could not be kept busy" in load.reason
+    report = examine(box.host, box.settings, checks=select(["load"]), facts=facts, load=load)
+    assert [f.severity for f in report.findings] == [Severity.UNKNOWN]
+    assert report.exit_code == 3
+
+
+def test_a_daemon_that_serves_somebody_is_only_watched(
+    healthy: Take, healthy_templates: Templates
+) -> None:
+    box = healthy()
+    spoken: list[int] = []
+    box.answers.on_speech = lambda: spoken.append(1)
+    health = known(healthy_templates(AGX).facts.daemon)
+    facts = dataclasses.replace(
+        healthy_templates(AGX).facts, daemon=dataclasses.replace(health, queue_depth=2)
+    )
+    load = put_under_load(
+        box.host.read_only(), box.settings, facts, seconds=0.1, limit_s=5.0, every_s=0.02
+    )
+    assert not isinstance(load, Unknown) and load.kind == "live"
+    assert spoken == []
