@@ -146,8 +146,8 @@ class Gate:
             self._rate.spend(caller)
         CALLER.set(caller)
         if path in SPEECH:
-            # One a turn of the event loop: of two hundred that come at once, each is checked in half
-            # a millisecond, and without this nobody else, health included, had a turn before them.
+            # One a turn of the event loop: checking takes half a millisecond, and of two hundred
+            # that come at once all would have their turn before anybody else, health included.
             async with self._turn:
                 await asyncio.sleep(0)
         await self._app(scope, receive, send)

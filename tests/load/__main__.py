@@ -8,7 +8,6 @@ python -m tests.load soak --requests 10000 -o docs/measurements/daemon-soak.json
 from __future__ import annotations
 
 import argparse
-import asyncio
 import datetime
 import json
 import os
@@ -67,8 +66,7 @@ def _once(given: argparse.Namespace) -> dict[str, Any]:
             work = loads.crowd(server.port, given.callers)
         else:
             work = loads.soak(server.port, server.process.pid, given.requests)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found = runner.run(work)
+        found = uvloop.run(work)
         assert server.stop() == 0, server.log
     return {**found, "load_average_before": round(before, 2)}
 

@@ -77,7 +77,7 @@ def test_a_leak_leads_to_a_planned_restart_once_nobody_speaks(tmp_path: Path) ->
         "NOTIFY_SOCKET": manager.address,
         "STATE_DIRECTORY": str(state),
     }
-    daemon = {"leak_window_minutes": 0.01, "leak_idle_seconds": 0.3, "leak_mb_per_hour": 1000}
+    daemon = {"leak_window_minutes": 0.01, "leak_idle_seconds": 0.3, "leak_mb_per_hour": 100_000}
     with serving(tmp_path, daemon=daemon, env=env) as server:
         server.wait_ready()
 
