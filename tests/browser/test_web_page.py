@@ -9,8 +9,8 @@ import pytest
 
 from ishowtts_ops.host import Host
 from ishowtts_ops.sim.tree import build_box
+from tests.service.daemon.daemon_server import Server, serving
 from tests.support.chromium import Page, browsing, program
-from tests.unit.daemon.daemon_server import Server, serving
 
 BROWSER = program()
 if BROWSER is None:

@@ -19,7 +19,7 @@ from typing import Any
 import uvloop
 
 from tests.load import loads
-from tests.unit.daemon.daemon_server import serving
+from tests.service.daemon.daemon_server import serving
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ishowtts_ops.client import DaemonClient, DaemonDown, DaemonRefused
-from tests.unit.daemon.daemon_server import Server, eventually, free_port, serving
+from tests.service.daemon.daemon_server import Server, eventually, free_port, serving
 
 
 @pytest.fixture(scope="module")

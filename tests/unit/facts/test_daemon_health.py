@@ -21,7 +21,7 @@ from ishowtts_ops.facts.daemon_health import (
     read_daemon_health,
 )
 from ishowtts_ops.facts.value import Unknown
-from tests.unit.daemon.daemon_server import free_port, serving
+from tests.service.daemon.daemon_server import free_port, serving
 
 URL = "http://127.0.0.1:27130"
 

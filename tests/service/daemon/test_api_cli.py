@@ -1,0 +1,117 @@
+"""`say` and `voices` of the command line against a running daemon."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ishowtts_ops.cli.app import run
+from ishowtts_ops.client import DaemonClient, DaemonRefused
+from tests.service.daemon.daemon_server import Server, serving
+from tests.service.daemon.recordings import WORDS, recording
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    env = {"ISHOWTTS_TONE_FAULT": "text"}
+    with serving(folder, daemon={"state_dir": str(folder / "state")}, env=env) as running:
+        yield running.wait_ready()
+
+
+@pytest.fixture
+def cli(server: Server, folder: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Cli:
+    def call(*words: str) -> tuple[int, str, str]:
+        code = run([*words, "--config", str(folder / "config.yaml")])
+        out, err = capsysbinary.readouterr()
+        return code, out.decode("latin-1"), err.decode()
+
+    return call
+
+
+def test_a_voice_from_the_command_line(cli: Cli, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "me.wav").write_bytes(recording())
+    code, out, err = cli(
+        "voices", "add", "anna", str(tmp_path / "me.wav"), "--text", WORDS, "--language", "en"
+    )
+    assert code == 0, err
+    assert "characters per second: 1" in out
+    code, out, _ = cli("voices", "list")
+    row = next(line for line in out.splitlines() if line.startswith("anna"))
+    assert "added" in row and WORDS in row
+    code, out, _ = cli("voices", "show", "anna", "-o", str(tmp_path / "back.wav"))
+    assert (code, WORDS in out) == (0, True)
+    assert soundfile.info(str(tmp_path / "back.wav")).samplerate == 24_000
+
+    code, _, err = cli("voices", "add", "anna", str(tmp_path / "me.wav"), "--text", WORDS)
+    assert code == 1 and "There is a voice 'anna' already." in err
+    slow = "Good evening to everybody."
+    code, out, err = cli("voices", "add", "anna", "--replace", "--text", slow, "--json")
+    assert json.loads(out)["data"]["voice"]["reference_text"] == slow
+    assert "fewer words" in json.loads(out)["data"]["warnings"][0]
+
+    code, out, _ = cli("voices", "remove", "anna")
+    assert (code, out.strip()) == (0, "anna: deleted.")
+    code, _, err = cli("voices", "remove", "tone-a")
+    assert code == 1 and "belongs to the box's configuration" in err
+
+
+def test_a_bad_recording_is_refused_with_its_reason(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "me.wav").write_bytes(recording())
+    code, _, err = cli("voices", "add", "bad", str(tmp_path / "me.wav"), "--text", "Too few words")
+    assert code == 1
+    assert "fewer words than are spoken" in " ".join(err.split())
+    code, _, err = cli("voices", "add", "bad", str(tmp_path / "none.wav"), "--text", "x")
+    assert code == 2 and "There is no file" in err
+    code, _, err = cli("voices", "add", "bad")
+    assert code == 2 and "--text" in err
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.flac", "FLAC"), ("a.ogg", "OGG"), ("a.mp3", "MP3")])
+def test_a_file_is_written_as_it_is_called(cli: Cli, tmp_path: Path, name: str, kind: str) -> None:
+    code, out, err = cli("say", "hello to all of you", "-o", str(tmp_path / name))
+    assert code == 0, err
+    assert name in out
+    info = soundfile.info(str(tmp_path / name))
+    assert info.format == kind
+    assert info.duration == pytest.approx(0.95, abs=0.15)
+
+
+def test_a_stream_goes_to_standard_output(cli: Cli) -> None:
+    code, out, err = cli("say", "hello to all of you", "--stream", "-o", "-")
+    assert code == 0, err
+    samples, rate = soundfile.read(io.BytesIO(out.encode("latin-1")))
+    assert (rate, len(samples)) == (24_000, 19 * 1200)
+
+
+def test_a_refused_text_leaves_an_older_file_as_it_was(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("older")
+    code, _, err = cli("say", "?!", "--stream", "-o", str(tmp_path / "a.wav"))
+    assert code == 1 and "input" in err
+    assert (tmp_path / "a.wav").read_text() == "older"
+    code, _, err = cli("say", "hello", "--format", "wma")
+    assert code == 2 and "Formats: wav" in err
+
+
+def test_the_client_gives_parts_as_they_come_and_quotes_ids(server: Server) -> None:
+    parts: list[bytes] = []
+    with DaemonClient(server.url) as client:
+        text = "one piece and another one fault:slow:0.05"
+        spoken = client.speak(text, format="pcm", on_part=parts.append)
+        assert len(parts) > 1 and b"".join(parts) == spoken.content
+        assert np.frombuffer(spoken.content, "<i2").any()
+        with pytest.raises(DaemonRefused) as caught:
+            client.voice("../metrics")
+        assert caught.value.status == 404
