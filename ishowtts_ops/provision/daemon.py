@@ -11,6 +11,7 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ishowtts_ops import __version__
@@ -126,5 +127,20 @@ def _status_text(host: Host) -> str:
 def _last_lines(host: Host) -> str:
     if host.which("journalctl") is None:
         return ""
-    lines = host.query(["journalctl", "-u", DAEMON, "-n", "15", "-o", "cat", "--no-pager"]).stdout
-    return f" Its last lines:\n{lines.rstrip()}" if lines.strip() else ""
+    asked = host.query(["journalctl", "-u", DAEMON, "-n", "40", "-o", "cat", "--no-pager"])
+    lines = _without_frames(asked.stdout.splitlines())[-15:]
+    return " Its last lines:\n" + "\n".join(lines) if lines else ""
+
+
+def _without_frames(lines: Sequence[str]) -> list[str]:
+    """Log lines without the frames of tracebacks: what was raised tells a person enough, and the
+    journal has the rest."""
+    kept: list[str] = []
+    inside = False
+    for line in lines:
+        if line.startswith("Traceback (most recent call last)"):
+            inside = True
+        elif not (inside and line.startswith("  ")):
+            inside = False
+            kept.append(line)
+    return [line for line in kept if line.strip()]

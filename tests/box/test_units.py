@@ -17,6 +17,14 @@ TEMPLATES = sorted(path.name for path in (program.REPOSITORY / "units").glob("is
 """Every unit there is: a new one is judged as soon as its file is there."""
 
 BACKEND = "ishowtts-backend.service"
+FIRST_BOOT = "ishowtts-firstboot.service"
+RENDER = """
+import sys
+from ishowtts_ops.config import Settings
+from ishowtts_ops.host import Host
+from ishowtts_ops.provision.units import rendered_unit
+sys.stdout.write(rendered_unit(Host.at("/"), Settings(), sys.argv[1]))
+"""
 
 NOT_EVERYWHERE = {
     "TimeoutStartFailureMode", "ProtectProc", "LoadCredential", "OnSuccess", "Upholds",
@@ -43,6 +51,10 @@ def installed(base: Path) -> Iterator[Box]:
             },
         )
         install(box)
+        # Only a box that is prepared while it does not run keeps this one.
+        text = box.exec(f"{program.VENV}/bin/python", "-c", RENDER, FIRST_BOOT).stdout
+        box.write(f"/etc/systemd/system/{FIRST_BOOT}", text)
+        box.systemctl("daemon-reload")
         yield box
 
 
