@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -83,11 +84,12 @@ def test_somebody_else_on_the_port_is_unknown(words: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
-            for _ in range(3):
-                connection, _ = server.accept()
-                connection.recv(1024)
-                connection.sendall(words)
-                connection.close()
+            with contextlib.suppress(OSError):  # the test is over and has closed the socket
+                for _ in range(3):
+                    connection, _ = server.accept()
+                    connection.recv(1024)
+                    connection.sendall(words)
+                    connection.close()
 
         threading.Thread(target=answer, daemon=True).start()
         health = read_daemon_health(settings(server.getsockname()[1]))
