@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 try:
@@ -46,6 +47,11 @@ class Notifier:
     def extend(self, seconds: float) -> None:
         """Ask for more time in the present phase (start or stop)."""
         self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
+    def reloading(self) -> None:
+        """SIGHUP was heard; `ready` ends it."""
+        usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send("RELOADING=1", f"MONOTONIC_USEC={usec}")
 
     def watchdog(self) -> None:
         self._send("WATCHDOG=1")

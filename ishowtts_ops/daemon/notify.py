@@ -1,26 +1,20 @@
-"""Talking to systemd: readiness, stages, time extensions, watchdog; and the watch over the engine.
+"""The watch over the engine: its progress, and only that, feeds systemd's watchdog.
 
 Outside systemd (no NOTIFY_SOCKET) all of it is silent, and the watch still reports a hang.
 """
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import logging
-import os
-import socket
 import sys
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from ishowtts_ops.daemon.pulse import Condition, Pulse
-
-try:
-    from systemd import daemon as systemd
-except ImportError:
-    systemd = None
+from ishowtts_ops.sdnotify import Notifier as Notifier
+from ishowtts_ops.sdnotify import send_plainly as send_plainly
+from ishowtts_ops.sdnotify import watchdog_period as watchdog_period
 
 log = logging.getLogger(__name__)
 
@@ -34,75 +28,6 @@ be rare, early enough for the journal to have them before systemd kills us."""
 
 HUNG = "watchdog"
 """The ailment of an engine that makes no progress."""
-
-
-class Notifier:
-    """Messages to the service manager named by NOTIFY_SOCKET."""
-
-    def __init__(self) -> None:
-        self.watchdog_period = watchdog_period(os.environ)
-
-    def ready(self, status: str) -> None:
-        self._send("READY=1", _status(status))
-
-    def status(self, text: str) -> None:
-        self._send(_status(text))
-
-    def extend(self, seconds: float) -> None:
-        """Ask for more time in the present phase (start or stop)."""
-        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
-
-    def reloading(self) -> None:
-        """SIGHUP was heard; `ready` ends it."""
-        usec = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._send("RELOADING=1", f"MONOTONIC_USEC={usec}")
-
-    def watchdog(self) -> None:
-        self._send("WATCHDOG=1")
-
-    def stopping(self, status: str) -> None:
-        self._send("STOPPING=1", _status(status))
-
-    def _send(self, *lines: str) -> None:
-        if not os.environ.get("NOTIFY_SOCKET"):
-            return
-        with contextlib.suppress(OSError):
-            _send("\n".join(lines))
-
-
-def send_plainly(message: str) -> None:
-    """sd_notify(3) without its library: one datagram.
-
-    Raises:
-        OSError: the manager's socket is not there.
-    """
-    address = os.environ["NOTIFY_SOCKET"]
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-        sender.sendto(message.encode(), address)
-
-
-# systemd-python has to be compiled, so an engine's own environment may lack it.
-_send: Callable[[str], object] = systemd.notify if systemd else send_plainly
-
-
-def _status(text: str) -> str:
-    # A line break would begin another assignment.
-    return "STATUS=" + " ".join(text.split())
-
-
-def watchdog_period(env: Mapping[str, str]) -> float | None:
-    """Seconds of WatchdogSec=, or None when no watchdog watches *this* process: WATCHDOG_PID names
-    the process that is meant, and is inherited by others (sd_watchdog_enabled(3))."""
-    pid = env.get("WATCHDOG_PID")
-    if pid is not None and pid != str(os.getpid()):
-        return None
-    try:
-        period = int(env.get("WATCHDOG_USEC", "0")) / 1e6
-    except ValueError:
-        return None
-    return period if period > 0 else None
 
 
 class Watch(threading.Thread):

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "steps": {"errors", "config", "host", "facts"},
     "provision": {"errors", "config", "host", "resources", "facts", "steps", "client"},
     "doctor": {"errors", "config", "host", "resources", "facts", "steps", "provision", "client"},
-    "daemon": {"errors", "config", "host"},
+    "daemon": {"sdnotify", "errors", "config", "host"},
     "sdnotify": set(),
     "supervise": {"errors", "config", "host", "sdnotify"},
     "client": {"errors", "config"},
