@@ -187,3 +187,33 @@ def test_another_solver_runs_as_before(api: Any) -> None:
     assert fast_path(model, vocos, "vocos") is None
     assert infer(api, SHORT)[0].size
     model.odeint_kwargs = {"method": "euler"}
+
+
+def test_quiet_is_said_by_a_variable(
+    api: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Upstream's defaults, as iShowTTS's backend leaves them: a bar and the words of everybody."""
+    import tqdm
+
+    made, clip = api
+    given = {"ref_file": str(clip), "ref_text": small.TRANSCRIPT, "gen_text": SHORT, "seed": 11}
+    monkeypatch.delenv("F5_TTS_QUIET", raising=False)
+    loud, _, _ = made.infer(**given, nfe_step=5)
+    out, err = capfd.readouterr()
+    assert "你好" in out and small.TRANSCRIPT in out and "batches" in out
+    assert "1/1" in err, "tqdm's bar"
+
+    monkeypatch.setenv("F5_TTS_QUIET", "1")
+    for bridge in ("1", "0"):
+        monkeypatch.setenv("F5_FAST_BRIDGE", bridge)
+        silent, _, _ = made.infer(**given, nfe_step=5)
+        assert capfd.readouterr() == ("", ""), f"bridge {bridge}"
+        assert np.abs(silent - loud).max() < 1e-3 * np.abs(loud).max()
+
+    # Somebody who wants to be told is told.
+    told: list[str] = []
+    made.infer(**given, nfe_step=5, show_info=told.append, progress=tqdm)
+    assert any("batches" in line for line in told)
+    monkeypatch.setenv("F5_TTS_QUIET", "0")
+    made.infer(**given, nfe_step=5)
+    assert "你好" in capfd.readouterr().out

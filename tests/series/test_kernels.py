@@ -47,12 +47,6 @@ def test_kernels_compile_for_the_small_model(newest: Path) -> None:
     assert b"conv_first" not in compiled(cuda_source.SOURCE, "sm_87", sizes)
 
 
-def test_hopper_attention_compiles(newest: Path) -> None:
-    from f5_tts.fast import cuda_hopper
-
-    assert b"attend_hopper" in compiled(cuda_hopper.SOURCE, "sm_90a", {"HEADS": 16})
-
-
 def test_a_compile_error_is_told(newest: Path) -> None:
     from f5_tts.fast import nvrtc
 

@@ -45,13 +45,22 @@ def size(tensor: Tensor) -> int:
 
 
 def fused(
-    name: str, tensors: Sequence[Tensor | None], twice: Sequence[int], flops: int = 0
+    name: str,
+    tensors: Sequence[Tensor | None],
+    twice: Sequence[int],
+    work: tuple[int, int] | None = None,
 ) -> None:
-    """Called by our own kernels, which torch's dispatcher does not see."""
+    """Called by our own kernels, which torch's dispatcher does not see.
+
+    `twice`: which tensors are both read and written. `work`: bytes and operations as the caller
+    counts them, instead of the tensors' sizes.
+    """
     for tally in _ACTIVE:
-        moved = sum(
-            size(t) * (2 if i in twice else 1) for i, t in enumerate(tensors) if t is not None
-        )
+        moved, flops = work or (0, 0)
+        if work is None:
+            moved = sum(
+                size(t) * (2 if i in twice else 1) for i, t in enumerate(tensors) if t is not None
+            )
         tally.add(name, moved, flops)
 
 

@@ -36,6 +36,7 @@ __device__ __forceinline__ void conv_tile(const u16 *x, const u16 *w, const u16 
     }
     asm volatile("cp.async.commit_group;");
   }
+  wait_for_previous();
   for (int piece = thread; piece < SPAN * 8; piece += 128) {
     const int r = piece >> 3, chunk = piece & 7, frame = first + r - TAPS / 2;
     uint4 v = make_uint4(0, 0, 0, 0);

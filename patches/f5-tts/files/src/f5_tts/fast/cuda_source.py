@@ -35,6 +35,14 @@ __device__ __forceinline__ float warp_sum(float v) {
   return v;
 }
 
+// Programmatic dependent launch: what the kernel before wrote is there from here on, and the
+// kernel behind may be set up.
+__device__ __forceinline__ void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // Vectors of 8 halves that one lane holds of a row.
 #define VECS ((DIM / 8 + 31) / 32)
 
@@ -44,6 +52,7 @@ __device__ __forceinline__ void norm_row(uint4 *x, const uint4 *y, const uint4 *
                                          const uint4 *mod, uint4 *out, int rows) {
   const int lane = threadIdx.x & 31;
   const int row = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
+  wait_for_previous();
   if (row >= rows) return;
   x += (size_t)row * (DIM / 8);
   if (ADD) y += (size_t)row * (DIM / 8);
@@ -107,10 +116,12 @@ norm_only(uint4 *x, const uint4 *mod, uint4 *out, int rows) {
   norm_row<false>(x, nullptr, nullptr, mod, out, rows);
 }
 
-// One warp a token. qkv (tokens, 3, HEADS, 2 * HALF); table (2, frames, HALF) fp32.
+// One warp a token. qkv (tokens, 3, HEADS, 2 * HALF), the halves of a pair 8 apart; table
+// (2, frames, HALF) fp32.
 #define CHUNKS (HALF / 8)
 extern "C" __global__ void __launch_bounds__(128)
 rotate(uint4 *qkv, const float *table, int tokens, int frames, int rotated) {
+  wait_for_previous();
   const int token = blockIdx.x * 4 + (threadIdx.x >> 5);
   if (token >= tokens) return;
   const int lane = threadIdx.x & 31;
@@ -128,16 +139,22 @@ rotate(uint4 *qkv, const float *table, int tokens, int frames, int rotated) {
     if ((i % HEADS) >= rotated) continue;
     uint4 *head = row + i * (2 * CHUNKS);
     float a[8], b[8], p[8], q[8];
-    unpack8(head[chunk], a);
-    unpack8(head[chunk + CHUNKS], b);
+    unpack8(head[2 * chunk], a);
+    unpack8(head[2 * chunk + 1], b);
     #pragma unroll
     for (int j = 0; j < 8; j++) {
       p[j] = a[j] * c[j] - b[j] * s[j];
       q[j] = b[j] * c[j] + a[j] * s[j];
     }
-    head[chunk] = pack8(p);
-    head[chunk + CHUNKS] = pack8(q);
+    head[2 * chunk] = pack8(p);
+    head[2 * chunk + 1] = pack8(q);
   }
+}
+
+// A step's modulation, to where the step reads it.
+extern "C" __global__ void take_row(const uint4 *from, uint4 *to, int vectors) {
+  const int at = blockIdx.x * blockDim.x + threadIdx.x;
+  if (at < vectors) to[at] = from[at];
 }
 
 // y (tokens, MEL) fp32 to (tokens, MELP) fp16, padded with zeros.
@@ -153,6 +170,7 @@ extern "C" __global__ void cast_pad(const float *y, u32 *out, int tokens) {
 // out[r, n] = n < lengths[r] ? constant[r, n] + h[r % items, n] : 0, over (rows, frames, DIM).
 extern "C" __global__ void join_input(const uint4 *h, const uint4 *constant, const int *lengths,
                                       uint4 *out, int items, int rows, int frames) {
+  wait_for_previous();
   const size_t at = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
   const size_t total = (size_t)rows * frames * (DIM / 8);
   if (at >= total) return;
@@ -171,6 +189,7 @@ extern "C" __global__ void join_input(const uint4 *h, const uint4 *constant, con
 // y += delta * (f + (f - g) * guidance), f and g the two halves of flow (rows, MELP) fp16.
 extern "C" __global__ void advance(float *y, const u16 *flow, const float *delta,
                                    const float *guidance, int items, int frames) {
+  wait_for_previous();
   const int at = blockIdx.x * blockDim.x + threadIdx.x;
   const int per_item = frames * MEL;
   if (at >= items * per_item) return;
@@ -249,6 +268,7 @@ __device__ __forceinline__ void load_keys(u32 to, const u16 *keys, int first, in
 
 extern "C" __global__ void __launch_bounds__(128, BLOCKS)
 attend(const u16 *qkv, const int *lengths, u16 *out, int frames) {
+  wait_for_previous();
   __shared__ __align__(128) unsigned char ring[3][2 * KEYS * 128];
   const int head = blockIdx.y, row = blockIdx.z, first = blockIdx.x * QUERIES;
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;

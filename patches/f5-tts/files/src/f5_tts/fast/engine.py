@@ -105,8 +105,11 @@ class Engine:
     def tables(self, schedule: Schedule) -> Tables:
         """The modulation of this schedule, from memory if it was used before."""
         if not self.switches.schedule:
-            return evaluate(self.weights, schedule)
-        return self._tables.get_or_make(schedule, lambda: evaluate(self.weights, schedule))
+            return self._evaluated(schedule)
+        return self._tables.get_or_make(schedule, lambda: self._evaluated(schedule))
+
+    def _evaluated(self, schedule: Schedule) -> Tables:
+        return evaluate(self.weights, schedule, folded=self.machine.folds_norms())
 
     def rounded(self, frames: int) -> int:
         """The bucket `frames` falls into. ValueError where no bucket is that large."""
@@ -173,7 +176,7 @@ class Engine:
                 if cancelled():
                     raise Cancelled
                 if not self.switches.schedule:
-                    tables = evaluate(self.weights, tables.schedule)
+                    tables = self._evaluated(tables.schedule)
                 plan.step(tables, index)
                 self.steps_run += 1
                 pace.wait()
@@ -277,6 +280,9 @@ def _choose_ops(weights: Weights, switches: Switches, cache_dir: Path | None) ->
                 weights,
                 gelu_epilogue=switches.gelu_epilogue,
                 conv=switches.conv,
+                gemm=switches.gemm,
+                norms=switches.norms,
+                pdl=switches.pdl,
                 cache_dir=cache_dir,
             )
         except KernelsUnavailable:

@@ -19,7 +19,7 @@ from f5_tts.fast.arch import Arch
 from f5_tts.fast.weights import Layer, Modulation, TextBlock, Weights
 from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 
 
 def key_for(source: Path | str, arch: Arch, dtype: torch.dtype) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from f5_tts.fast import hopper_layers
 from f5_tts.fast.attention import Attend, Lengths
-from f5_tts.fast.cuda_hopper import SHARED_BYTES
-from f5_tts.fast.cuda_hopper import SOURCE as HOPPER_SOURCE
+from f5_tts.fast.conv import HopperConv
+from f5_tts.fast.cuda_attention import HopperAttention
 from f5_tts.fast.cuda_source import SOURCE
+from f5_tts.fast.gemm import GATED, GELU, ROTARY, Gemm, Tile, tile_for
 from f5_tts.fast.nvrtc import KernelsUnavailable, Module, compiled
 from f5_tts.fast.ops import TorchOps
 from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights
@@ -50,6 +53,9 @@ class FusedOps(TorchOps):
         *,
         gelu_epilogue: bool = True,
         conv: bool = True,
+        gemm: bool = True,
+        norms: bool = True,
+        pdl: bool = True,
         cache_dir: Path | None = None,
     ) -> None:
         super().__init__(weights, gelu_epilogue=gelu_epilogue)
@@ -62,10 +68,12 @@ class FusedOps(TorchOps):
         self._melp = defines["MELP"]
         target = f"sm_{capability[0]}{capability[1]}"
         self._module = Module(compiled(SOURCE, target, defines, cache_dir))
-        self._hopper: Module | None = None
-        if capability == HOPPER and weights.arch.dim_head == 64:
-            sizes = {"HEADS": defines["HEADS"]}
-            self._hopper = Module(compiled(HOPPER_SOURCE, "sm_90a", sizes, cache_dir))
+        self._pdl = pdl and capability >= HOPPER
+        self._hopper = (
+            HopperAttention(defines["HEADS"], cache_dir, dependent=self._pdl)
+            if capability == HOPPER and weights.arch.dim_head == 64
+            else None
+        )
         extra = self._melp - weights.arch.mel_dim
         # Columns and rows of zeros: 16-byte rows let the GEMM use its fast loads.
         self._in_x = F.pad(weights.in_x, (0, extra)).contiguous()
@@ -74,6 +82,26 @@ class FusedOps(TorchOps):
         self._conv_w = (
             [_by_tap(w) for w in weights.conv_w] if conv and weights.arch.dim == 1024 else None
         )
+        self._gemm: Gemm | None = None
+        self._hopper_conv: HopperConv | None = None
+        # A driver may be too old for these two; the library and the portable kernels do the same.
+        with contextlib.suppress(KernelsUnavailable):
+            if gemm and self._hopper is not None:
+                self._gemm = Gemm(defines["HEADS"], cache_dir, dependent=self._pdl)
+            if capability == HOPPER and self._conv_w is not None:
+                self._hopper_conv = HopperConv(
+                    self._conv_w, weights.conv_b, cache_dir, dependent=self._pdl
+                )
+        if norms and self._gemm is not None and hopper_layers.fits(weights):
+            self.folds_norms_to = hopper_layers.MOST_TOKENS
+
+    def take_row(self, row: Tensor, to: Tensor) -> None:
+        # A tenth of what the driver's copy takes for a megabyte.
+        if row.numel() % 16:
+            super().take_row(row, to)
+            return
+        vectors = row.numel() // 16
+        self._module.launch("take_row", (_blocks(vectors, 256), 1, 1), 256, row, to, vectors)
 
     def input(self, y: Tensor, constant: Tensor, lengths: Tensor) -> Tensor:
         items, frames, _ = y.shape
@@ -85,41 +113,67 @@ class FusedOps(TorchOps):
         vectors = constant.numel() // 8
         self._module.launch(
             "join_input", (_blocks(vectors, 256), 1, 1), 256,
-            h, constant, lengths, out, items, constant.shape[0], frames,
+            h, constant, lengths, out, items, constant.shape[0], frames, dependent=self._pdl,
         )  # fmt: skip
         return out
+
+    def layers(
+        self,
+        x: Tensor,
+        blocks: Tensor,
+        final: Tensor,
+        folds: Tensor,
+        table: Tensor,
+        lengths: Lengths,
+        attend: Attend,
+    ) -> Tensor:
+        assert self._gemm is not None
+        normed = self.norm(x, blocks[0])
+        hopper_layers.run(
+            self._weights, self._gemm, x, normed, blocks, folds, table, lengths, attend
+        )
+        return self.norm(x, final)
 
     def attention(self) -> Attend | None:
         """Our own attention, where the kernels cover this head size."""
         return self._attend if self._weights.arch.dim_head == 64 else None
 
     def _attend(self, qkv: Tensor, lengths: Lengths) -> Tensor:
+        if self._hopper is not None:
+            return self._hopper(qkv, lengths.valid)
         rows, frames, _, heads, dim_head = qkv.shape
         out = torch.empty(rows, frames, heads, dim_head, dtype=qkv.dtype, device=qkv.device)
         grid = (_blocks(frames, 128), heads, rows)
-        if self._hopper is not None:
-            self._hopper.launch(
-                "attend_hopper", grid, 256, qkv, lengths.valid, out, frames, shared=SHARED_BYTES
-            )
-        else:
-            self._module.launch("attend", grid, 128, qkv, lengths.valid, out, frames)
+        self._module.launch(
+            "attend", grid, 128, qkv, lengths.valid, out, frames, dependent=self._pdl
+        )
         return out
 
     def positions(self, h: Tensor, lengths: Tensor) -> Tensor:
         if self._conv_w is None:
             return super().positions(h, lengths)
+        if self._hopper_conv is not None:
+            return self._hopper_conv(h, lengths)
         rows, frames, _ = h.shape
         grid = (_blocks(frames, 128), CONV_GROUPS, rows)
         middle = torch.empty_like(h)
         w, bias = self._conv_w, self._weights.conv_b
-        self._module.launch("conv_first", grid, 128, h, w[0], bias[0], lengths, middle, frames)
-        self._module.launch("conv_second", grid, 128, middle, w[1], bias[1], lengths, h, frames)
+        self._module.launch(
+            "conv_first", grid, 128, h, w[0], bias[0], lengths, middle, frames, dependent=self._pdl
+        )
+        self._module.launch(
+            "conv_second", grid, 128, middle, w[1], bias[1], lengths, h, frames,
+            dependent=self._pdl,
+        )  # fmt: skip
         return h
 
     def norm(self, x: Tensor, modulation: Tensor) -> Tensor:
         out = torch.empty_like(x)
         rows = x.numel() // x.shape[-1]
-        self._module.launch("norm_only", (_blocks(rows, 4), 1, 1), 128, x, modulation, out, rows)
+        self._module.launch(
+            "norm_only", (_blocks(rows, 4), 1, 1), 128, x, modulation, out, rows,
+            dependent=self._pdl,
+        )  # fmt: skip
         return out
 
     def add_norm(
@@ -128,15 +182,62 @@ class FusedOps(TorchOps):
         out = torch.empty_like(x)
         rows = x.numel() // x.shape[-1]
         self._module.launch(
-            "add_norm", (_blocks(rows, 4), 1, 1), 128, x, y, gate, modulation, out, rows
-        )
+            "add_norm", (_blocks(rows, 4), 1, 1), 128, x, y, gate, modulation, out, rows,
+            dependent=self._pdl,
+        )  # fmt: skip
         return x, out
+
+    def _tile(self, epilogue: int, x: Tensor, weight: Tensor) -> tuple[Gemm, Tile] | None:
+        """Our product for this shape, or None where the library's is used."""
+        if self._gemm is None:
+            return None
+        tile = tile_for(epilogue, x.numel() // x.shape[-1], *weight.shape)
+        return None if tile is None else (self._gemm, tile)
+
+    def branch(
+        self, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, modulation: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        own = self._tile(GATED, y, weight)
+        if own is None:
+            return super().branch(x, y, weight, bias, gate, modulation)
+        gemm, tile = own
+        gemm(
+            tile, GATED, y.reshape(-1, y.shape[-1]), weight, bias, x.view(-1, x.shape[-1]),
+            gate=gate,
+        )  # fmt: skip
+        return x, self.norm(x, modulation)
+
+    def qkv(self, x: Tensor, weight: Tensor, bias: Tensor, table: Tensor, heads: int) -> Tensor:
+        rows, frames, dim = x.shape
+        own = self._tile(ROTARY, x, weight)
+        # The angles of a tile are carried along by eights, and a pair of tokens shares a row.
+        if own is None or frames % 8:
+            return super().qkv(x, weight, bias, table, heads)
+        gemm, tile = own
+        out = torch.empty(rows * frames, weight.shape[0], dtype=x.dtype, device=x.device)
+        gemm(
+            tile, ROTARY, x.reshape(-1, dim), weight, bias, out,
+            table=table, frames=frames, rotated=heads,
+        )  # fmt: skip
+        arch = self._weights.arch
+        return out.view(rows, frames, 3, arch.heads, arch.dim_head)
+
+    def gelu_linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        own = self._tile(GELU, x, weight)
+        if own is None:
+            return super().gelu_linear(x, weight, bias)
+        gemm, tile = own
+        out = torch.empty(*x.shape[:-1], weight.shape[0], dtype=x.dtype, device=x.device)
+        flat = out.view(-1, weight.shape[0])
+        gemm(tile, GELU, x.reshape(-1, x.shape[-1]), weight, bias, flat)
+        return out
 
     def rotate(self, qkv: Tensor, table: Tensor, heads: int) -> Tensor:
         tokens = qkv.shape[0] * qkv.shape[1]
         self._module.launch(
-            "rotate", (_blocks(tokens, 4), 1, 1), 128, qkv, table, tokens, qkv.shape[1], heads
-        )
+            "rotate", (_blocks(tokens, 4), 1, 1), 128, qkv, table, tokens, qkv.shape[1], heads,
+            dependent=self._pdl,
+        )  # fmt: skip
         return qkv
 
     def project(self, x: Tensor) -> Tensor:
@@ -145,8 +246,10 @@ class FusedOps(TorchOps):
     def advance(self, y: Tensor, flow: Tensor, delta: Tensor, guidance: Tensor | None) -> None:
         items, frames, _ = y.shape
         self._module.launch(
-            "advance", (_blocks(y.numel(), 256), 1, 1), 256, y, flow, delta, guidance, items, frames
-        )
+            "advance", (_blocks(y.numel(), 256), 1, 1), 256,
+            y, flow, delta, guidance, items, frames,
+            dependent=self._pdl,
+        )  # fmt: skip
 
 
 def _by_tap(weight: Tensor) -> Tensor:

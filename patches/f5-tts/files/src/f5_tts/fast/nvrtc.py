@@ -17,8 +17,13 @@ import torch
 from f5_tts.fast import count
 
 _MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_CLUSTER, _DEPENDENT = 4, 6  # CU_LAUNCH_ATTRIBUTE_{CLUSTER_DIMENSION, PROGRAMMATIC_STREAM_...}
+_FLOAT16, _SWIZZLE_128, _PROMOTE_256 = 6, 3, 3  # CU_TENSOR_MAP_{DATA_TYPE, SWIZZLE, L2_PROMOTION}
 # Which tensor arguments a kernel both reads and writes.
 _TWICE = {"add_norm": (0,), "rotate": (0,), "advance": (0,), "conv_second": (4,)}
+
+
+_DRIVER = ("libcuda.so.1", "libcuda.so")
 
 
 class KernelsUnavailable(RuntimeError):
@@ -79,20 +84,26 @@ def compile_source(source: str, target: str, defines: Mapping[str, int]) -> byte
 
 
 def check(library: ctypes.CDLL, name: str, *arguments: Any) -> None:
-    """Call a function that returns 0 on success."""
-    code = getattr(library, name)(*arguments)
+    """Call a function that returns 0 on success. KernelsUnavailable where it does not, or where
+    the library is too old to have it."""
+    function = getattr(library, name, None)
+    if function is None:
+        raise KernelsUnavailable(f"{library._name} has no {name}")
+    code = function(*arguments)
     if code:
         raise KernelsUnavailable(f"{name} returned {code}")
 
 
 def compiled(source: str, target: str, defines: Mapping[str, int], cache_dir: Path | None) -> bytes:
-    """`compile_source`, remembered in `cache_dir` under a hash of everything it depends on."""
-    if cache_dir is None:
-        return compile_source(source, target, defines)
+    """`compile_source`, remembered under a hash of everything it depends on: in `cache_dir`, or
+    for as long as this process lives."""
     about = f"{torch.version.cuda}|{target}|{sorted(defines.items())}|{source}"
-    path = (
-        cache_dir / f"kernels-{hashlib.blake2b(about.encode(), digest_size=12).hexdigest()}.cubin"
-    )
+    name = f"kernels-{hashlib.blake2b(about.encode(), digest_size=12).hexdigest()}.cubin"
+    if cache_dir is None:
+        if name not in _COMPILED:
+            _COMPILED[name] = compile_source(source, target, defines)
+        return _COMPILED[name]
+    path = cache_dir / name
     if path.is_file():
         return path.read_bytes()
     cubin = compile_source(source, target, defines)
@@ -103,11 +114,65 @@ def compiled(source: str, target: str, defines: Mapping[str, int], cache_dir: Pa
     return cubin
 
 
+_COMPILED: dict[str, bytes] = {}
+
+
+class _Attribute(ctypes.Structure):
+    """CUlaunchAttribute."""
+
+    _fields_ = [("id", ctypes.c_uint), ("pad", ctypes.c_uint), ("value", ctypes.c_uint * 16)]
+
+
+class _Config(ctypes.Structure):
+    """CUlaunchConfig."""
+
+    _fields_ = [
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("shared", ctypes.c_uint),
+        ("stream", ctypes.c_void_p),
+        ("attributes", ctypes.POINTER(_Attribute)),
+        ("count", ctypes.c_uint),
+    ]
+
+
+class TensorMap:
+    """How the copy engine of compute capability 9.0 sees a tensor; passed to a kernel by value.
+
+    Boxes are `rows` x 64 halves and lie in shared memory under the 128-byte swizzle.
+    """
+
+    def __init__(self, matrix: torch.Tensor, rows: int) -> None:
+        """`matrix`: (..., rows, columns) fp16 with rows apart by a multiple of 16 bytes."""
+        rank = matrix.dim()
+        apart = [2 * stride for stride in matrix.stride()[-2::-1]]
+        buffer = (ctypes.c_ubyte * 256)()
+        # The driver writes to 64-byte boundaries only; ctypes promises 16.
+        start = -ctypes.addressof(buffer) % 128
+        self._buffer, self.words = buffer, (ctypes.c_ubyte * 128).from_buffer(buffer, start)
+        check(
+            _library(_DRIVER),
+            "cuTensorMapEncodeTiled",
+            ctypes.byref(self.words),
+            _FLOAT16,
+            rank,
+            ctypes.c_void_p(matrix.data_ptr()),
+            (ctypes.c_uint64 * rank)(*reversed(matrix.shape)),
+            (ctypes.c_uint64 * (rank - 1))(*apart),
+            (ctypes.c_uint32 * rank)(64, rows, *[1] * (rank - 2)),
+            (ctypes.c_uint32 * rank)(*[1] * rank),
+            0,
+            _SWIZZLE_128,
+            _PROMOTE_256,
+            0,
+        )
+
+
 class Module:
     """Kernels loaded on the current device; launched on torch's current stream."""
 
     def __init__(self, cubin: bytes) -> None:
-        self._driver = _library(["libcuda.so.1", "libcuda.so"])
+        self._driver = _library(_DRIVER)
         # The driver works on the thread's current context, which is torch's once it is in use.
         torch.cuda.current_stream().synchronize()
         torch.zeros(1, device="cuda")
@@ -124,13 +189,65 @@ class Module:
         name: str,
         grid: tuple[int, int, int],
         threads: int,
-        *arguments: torch.Tensor | int | None,
+        *arguments: torch.Tensor | TensorMap | bytes | int | None,
         shared: int = 0,
+        cluster: int = 1,
+        dependent: bool = False,
+        work: tuple[int, int] | None = None,
     ) -> None:
-        """Launch `name`; tensors go as pointers, ints as 32-bit ints, None as a null pointer.
+        """Launch `name`; tensors go as pointers, ints as 32-bit ints, None as a null pointer,
+        maps and bytes by value.
 
         `shared`: bytes of dynamic shared memory, the same at every launch of this kernel.
+        `cluster`: neighbouring blocks along x that share memory. `dependent`: may be set up while
+        the kernel before it ends; the kernel itself waits for what that one writes. `work`: bytes
+        moved and operations, where the tensors among the arguments do not say it all.
         """
+        function = self._function(name, shared)
+        values: list[Any] = []
+        tensors: list[torch.Tensor] = []
+        for value in arguments:
+            if isinstance(value, TensorMap):
+                values.append(value.words)
+            elif isinstance(value, bytes):
+                values.append(ctypes.create_string_buffer(value, len(value)))
+            elif isinstance(value, int):
+                values.append(ctypes.c_int(value))
+            else:
+                values.append(ctypes.c_void_p(None if value is None else value.data_ptr()))
+                if value is not None:
+                    tensors.append(value)
+        if count.counting():
+            count.fused(name, tensors, _TWICE.get(name, ()), work)
+        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
+        attributes = (_Attribute * 2)()
+        used = 0
+        if cluster > 1:
+            attributes[used].id = _CLUSTER
+            attributes[used].value[:3] = [cluster, 1, 1]
+            used += 1
+        if dependent:
+            attributes[used].id = _DEPENDENT
+            attributes[used].value[0] = 1
+            used += 1
+        stream = torch.cuda.current_stream().cuda_stream
+        if not used:
+            check(
+                self._driver, "cuLaunchKernel", function, *grid, threads, 1, 1, shared, stream,
+                pointers, None,
+            )  # fmt: skip
+            return
+        config = _Config(
+            grid=(ctypes.c_uint * 3)(*grid),
+            block=(ctypes.c_uint * 3)(threads, 1, 1),
+            shared=shared,
+            stream=stream,
+            attributes=attributes,
+            count=used,
+        )
+        check(self._driver, "cuLaunchKernelEx", ctypes.byref(config), function, pointers, None)
+
+    def _function(self, name: str, shared: int) -> ctypes.c_void_p:
         function = self._functions.get(name)
         if function is None:
             function = ctypes.c_void_p()
@@ -144,27 +261,4 @@ class Module:
             if shared:
                 check(self._driver, "cuFuncSetAttribute", function, _MAX_DYNAMIC_SHARED, shared)
             self._functions[name] = function
-        if count.counting():
-            count.fused(
-                name, [v for v in arguments if isinstance(v, torch.Tensor)], _TWICE.get(name, ())
-            )
-        values: list[Any] = [
-            ctypes.c_int(value) if isinstance(value, int)
-            else ctypes.c_void_p(None if value is None else value.data_ptr())
-            for value in arguments
-        ]  # fmt: skip
-        pointers = (ctypes.c_void_p * len(values))(*(ctypes.addressof(value) for value in values))
-        stream = torch.cuda.current_stream().cuda_stream
-        check(
-            self._driver,
-            "cuLaunchKernel",
-            function,
-            *grid,
-            threads,
-            1,
-            1,
-            shared,
-            stream,
-            pointers,
-            None,
-        )
+        return function

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from f5_tts.fast.attention import Attend
-from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights
+from f5_tts.fast.attention import Attend, Lengths
+from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights, rotary_group
 from torch import Tensor
 
 NORM_EPS = 1e-6
@@ -25,9 +25,11 @@ def rotary_table(dim_head: int, frames: int, device: torch.device) -> Tensor:
 
 
 class TorchOps:
-    """Plain torch. `fused` tells whether these are the CUDA kernels."""
+    """Plain torch. `fused` tells whether these are the CUDA kernels; `folds_norms_to`, up to how
+    many tokens `layers` runs the blocks with their norms folded into the products (-1: never)."""
 
     fused = False
+    folds_norms_to = -1
 
     def __init__(self, weights: Weights, *, gelu_epilogue: bool = True) -> None:
         self._weights = weights
@@ -37,9 +39,27 @@ class TorchOps:
         """An attention of these operators' own; plain torch has the ones in `attention`."""
         return None
 
+    def layers(
+        self,
+        x: Tensor,
+        blocks: Tensor,
+        final: Tensor,
+        folds: Tensor,
+        table: Tensor,
+        lengths: Lengths,
+        attend: Attend,
+    ) -> Tensor:
+        """All blocks and the last norm, (rows, frames, dim), in place on x; the modulation as in
+        `modulation.Row`."""
+        raise NotImplementedError("these operators have no folded norms")
+
     def rotary_form(self, table: Tensor) -> Tensor:
         """The rotary table as `rotate` wants it; here in the weights' type for fp16 products."""
         return table
+
+    def take_row(self, row: Tensor, to: Tensor) -> None:
+        """Copies a step's modulation (bytes) to where the step reads it."""
+        to.copy_(row)
 
     def input(self, y: Tensor, constant: Tensor, lengths: Tensor) -> Tensor:
         """Noise (items, frames, mel) fp32 and the constant half to (2 * items, frames, dim).
@@ -73,17 +93,31 @@ class TorchOps:
         x = torch.addcmul(x, y, gate)
         return x, self.norm(x, modulation)
 
+    def branch(
+        self, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, modulation: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """x + gate * (a linear layer of y), and its modulated LayerNorm."""
+        return self.add_norm(x, F.linear(y, weight, bias), gate, modulation)
+
+    def qkv(self, x: Tensor, weight: Tensor, bias: Tensor, table: Tensor, heads: int) -> Tensor:
+        """Query, key and value (rows, frames, 3, heads, dim_head), the first two rotated."""
+        arch = self._weights.arch
+        out = F.linear(x, weight, bias)
+        return self.rotate(out.view(*x.shape[:2], 3, arch.heads, arch.dim_head), table, heads)
+
     def rotate(self, qkv: Tensor, table: Tensor, heads: int) -> Tensor:
         """Rotary positions on query and key of the first `heads` heads, in place.
 
-        `qkv`: (rows, frames, 3, heads, dim_head), pairs half a head apart.
+        `qkv`: (rows, frames, 3, heads, dim_head), pairs as `weights.paired_rows` puts them.
         """
-        pairs = qkv[:, :, :2, :heads]
-        half = pairs.shape[-1] // 2
-        cos, sin = (part[None, :, None, None, :] for part in table.unbind(0))
-        first, second = pairs[..., :half].float(), pairs[..., half:].float()
+        group = rotary_group(qkv.shape[-1])
+        # A view: folded weights keep the two halves of a pair `group` columns apart.
+        pairs = qkv.view(*qkv.shape[:-1], -1, 2, group)[:, :, :2, :heads]
+        shape = (1, table.shape[1], 1, 1, *pairs.shape[-3::2])
+        cos, sin = table.view(2, *shape).unbind(0)
+        first, second = pairs[..., 0, :].float(), pairs[..., 1, :].float()
         turned = (first * cos - second * sin, second * cos + first * sin)
-        pairs[..., :half], pairs[..., half:] = turned
+        pairs[..., 0, :], pairs[..., 1, :] = turned
         return qkv
 
     def gelu_linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

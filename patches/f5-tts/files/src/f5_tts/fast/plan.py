@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from f5_tts.fast import attention, embed, vocoder
-from f5_tts.fast.modulation import Tables
+from f5_tts.fast.modulation import Tables, row_bytes, split
 from f5_tts.fast.ops import TorchOps
 from f5_tts.fast.step import Network, StepInputs, step, velocity
 from f5_tts.fast.weights import Weights
@@ -53,6 +53,10 @@ class Machine:
     fused_qkv: bool
     graphs: bool
     network: Network = velocity
+
+    def folds_norms(self, tokens: int = 0) -> bool:
+        """Whether steps over so many tokens want the folded norms among their modulation."""
+        return tokens <= self.ops.folds_norms_to and self.fused_qkv
 
 
 class Recorded:
@@ -115,14 +119,14 @@ class StepPlan:
         self._tokens = torch.zeros(items, frames, dtype=torch.int64, device=device)
         self._lengths = torch.full((items,), frames, dtype=torch.int64, device=device)
         self._cond = torch.zeros(items, frames, arch.mel_dim, dtype=dtype, device=device)
+        size = row_bytes(arch, dtype, folded=machine.folds_norms(rows * frames))
+        self._modulation = torch.zeros(size, dtype=torch.uint8, device=device)
         self.inputs = StepInputs(
             y=torch.zeros(items, frames, arch.mel_dim, dtype=torch.float32, device=device),
             constant=torch.zeros(rows, frames, arch.dim, dtype=dtype, device=device),
             lengths=attention.make_lengths(rows, frames, device),
             rotary=rotary[:, :frames].contiguous(),
-            blocks=torch.zeros(arch.depth, 6, arch.dim, dtype=dtype, device=device),
-            final=torch.zeros(2, arch.dim, dtype=dtype, device=device),
-            delta=torch.zeros(1, dtype=torch.float32, device=device),
+            modulation=split(self._modulation, arch, dtype),
             guidance=torch.zeros(items, 1, 1, device=device) if guided else None,
         )
         self._prepare = Recorded(self._run_prepare, pool)
@@ -171,9 +175,9 @@ class StepPlan:
 
     def step(self, tables: Tables, index: int) -> None:
         """One Euler step of the loaded jobs."""
-        self.inputs.blocks.copy_(tables.blocks[index])
-        self.inputs.final.copy_(tables.final[index])
-        self.inputs.delta.copy_(tables.deltas[index : index + 1])
+        # The folded norms come last: a plan without them takes the rest.
+        row = tables.rows[index, : self._modulation.shape[0]]
+        self._machine.ops.take_row(row, self._modulation)
         self._step()
 
     def result(self, index: int, job: Job) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from f5_tts.fast.attention import Attend, Lengths
+from f5_tts.fast.modulation import Row
 from f5_tts.fast.ops import TorchOps
 from f5_tts.fast.weights import Weights
 from torch import Tensor
@@ -19,17 +20,15 @@ Network = Callable[..., Tensor]
 class StepInputs:
     """Buffers that one step reads; `y` is also written. Shapes as in `ops` and `modulation`.
 
-    `blocks`: (depth, 6, dim). `final`: (2, dim). `delta`: (1,) fp32. `guidance`: (items, 1, 1)
-    fp32, or None without classifier-free guidance. `rotary`: what `ops.rotary_form` gave.
+    `guidance`: (items, 1, 1) fp32, or None without classifier-free guidance. `rotary`: what
+    `ops.rotary_form` gave.
     """
 
     y: Tensor
     constant: Tensor
     lengths: Lengths
     rotary: Tensor
-    blocks: Tensor
-    final: Tensor
-    delta: Tensor
+    modulation: Row
     guidance: Tensor | None
 
 
@@ -43,20 +42,24 @@ def velocity(
     valid = s.lengths.valid
     x = ops.positions(ops.input(s.y, s.constant, valid), valid)
     rows, frames, _ = x.shape
-    normed = ops.norm(x, s.blocks[0])
+    blocks, final, folds = s.modulation.blocks, s.modulation.final, s.modulation.folds
+    if folds is not None and frames % 8 == 0:
+        return ops.project(ops.layers(x, blocks, final, folds, s.rotary, s.lengths, attend))
+    normed = ops.norm(x, blocks[0])
     for index, layer in enumerate(weights.layers):
         if fused_qkv:
-            qkv = F.linear(normed, layer.qkv_w, layer.qkv_b)
+            qkv = ops.qkv(normed, layer.qkv_w, layer.qkv_b, s.rotary, rotated)
         else:
             qkv = _separate_qkv(normed, layer.qkv_w, layer.qkv_b)
-        qkv = ops.rotate(qkv.view(rows, frames, 3, arch.heads, arch.dim_head), s.rotary, rotated)
+            qkv = qkv.view(rows, frames, 3, arch.heads, arch.dim_head)
+            qkv = ops.rotate(qkv, s.rotary, rotated)
         attended = attend(qkv, s.lengths).reshape(rows, frames, arch.inner)
-        branch = F.linear(attended, layer.out_w, layer.out_b)
-        x, normed = ops.add_norm(x, branch, s.blocks[index, 2], s.blocks[index, 3:5])
+        gate, following = blocks[index, 2], blocks[index, 3:5]
+        x, normed = ops.branch(x, attended, layer.out_w, layer.out_b, gate, following)
         hidden = ops.gelu_linear(normed, layer.ff1_w, layer.ff1_b)
-        branch = F.linear(hidden, layer.ff2_w, layer.ff2_b)
-        following = s.final if index + 1 == arch.depth else s.blocks[index + 1]
-        x, normed = ops.add_norm(x, branch, s.blocks[index, 5], following)
+        gate = blocks[index, 5]
+        following = final if index + 1 == arch.depth else blocks[index + 1]
+        x, normed = ops.branch(x, hidden, layer.ff2_w, layer.ff2_b, gate, following)
     return ops.project(normed)
 
 
@@ -77,4 +80,4 @@ def step(
 ) -> None:
     """Move `s.y` one Euler step, in place; `network` is `velocity` or its compiled form."""
     flow = network(weights, ops, attend, s, fused_qkv=fused_qkv)
-    ops.advance(s.y, flow, s.delta, s.guidance)
+    ops.advance(s.y, flow, s.modulation.delta, s.guidance)

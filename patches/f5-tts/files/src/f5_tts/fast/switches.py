@@ -21,10 +21,12 @@ class Switches:
 
     `bridge`: upstream's `infer_batch_process` uses the fast path. `graphs`: CUDA graphs.
     `kernels`: fused CUDA kernels built with NVRTC. `fused_qkv`: one GEMM for query, key and
-    value. `gelu_epilogue`: GELU inside the GEMM. `schedule`: time MLP and AdaLN evaluated once
-    per schedule instead of once per step. `varlen`: attention that knows each row's length,
-    instead of a mask; `attention`: our own kernel for it instead of the library's. `conv`: the
-    fused grouped convolution. `voices`: the voice cache. `istft`: our inverse STFT over the
+    value. `gelu_epilogue`: GELU inside cuBLAS's GEMM. `schedule`: time MLP and AdaLN evaluated once
+    per schedule instead of once per step. `gemm`: our own matrix products on Hopper, which do what
+    follows them in the network too; `norms`: also the LayerNorm between two of them. `pdl`: a
+    kernel is set up while the one before ends, on Hopper. `varlen`: attention that knows each row's
+    length, instead of a mask; `attention`: our own kernel for it instead of the library's. `conv`:
+    the fused grouped convolution. `voices`: the voice cache. `istft`: our inverse STFT over the
     graphed vocoder. `vocoder_tf32`: TF32 in the vocoder's matrix products. `batching`: chunks of
     one text share a batch. `first_chunk`: a short first chunk. `folded`: the folded weight file.
     `compile` (off unless asked for): torch.compile instead of our own kernels.
@@ -36,6 +38,9 @@ class Switches:
     fused_qkv: bool = True
     gelu_epilogue: bool = True
     schedule: bool = True
+    gemm: bool = True
+    norms: bool = True
+    pdl: bool = True
     varlen: bool = True
     attention: bool = True
     conv: bool = True

@@ -2,9 +2,10 @@
 
 Parameter names are upstream's (the same in 1.1.5 to 1.1.22), without the `transformer.` prefix.
 Folding changes no result beyond rounding: query, key and value become one matrix; rows of query
-and key are reordered so that the two halves of a rotary pair lie 32 columns apart (attention
-only sees their products, and both move alike); the input projection is split into what meets the
-noise, the reference and the text, because the last two do not change from step to step.
+and key are reordered so that the two halves of a rotary pair lie 8 columns apart (attention only
+sees their products, and both move alike; a thread of the matrix instructions holds both); the
+input projection is split into what meets the noise, the reference and the text, because the last
+two do not change from step to step.
 """
 
 from __future__ import annotations
@@ -96,9 +97,17 @@ class WeightsMismatch(ValueError):
     """The checkpoint is not of this architecture."""
 
 
-def half_split_rows(heads: int, dim_head: int) -> Tensor:
-    """Row order that turns interleaved rotary pairs (2i, 2i+1) into (i, i + dim_head/2)."""
-    order = torch.cat([torch.arange(0, dim_head, 2), torch.arange(1, dim_head, 2)])
+def rotary_group(dim_head: int) -> int:
+    """How far apart the halves of a rotary pair lie in folded weights."""
+    half = dim_head // 2
+    return 8 if half % 8 == 0 else half
+
+
+def paired_rows(heads: int, dim_head: int) -> Tensor:
+    """Row order that turns interleaved rotary pairs (2i, 2i+1) into groups of 8 firsts and their
+    8 seconds: pair i of a head lies at 16 * (i // 8) + i % 8, and 8 behind that."""
+    pairs = torch.arange(dim_head).view(-1, rotary_group(dim_head), 2)
+    order = pairs.transpose(1, 2).reshape(-1)
     return (torch.arange(heads).unsqueeze(1) * dim_head + order).reshape(-1)
 
 
@@ -123,7 +132,7 @@ def fold(
         return tensor.to(device="cpu", dtype=dtype).contiguous()
 
     dim, inner, mel = arch.dim, arch.inner, arch.mel_dim
-    order = half_split_rows(arch.heads, arch.dim_head)
+    order = paired_rows(arch.heads, arch.dim_head)
 
     def layer(index: int) -> Layer:
         at = f"transformer_blocks.{index}."
