@@ -8,15 +8,18 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from ishowtts_ops.config import API_KEY_VARIABLE, Settings, client_key
 from ishowtts_ops.errors import OpsError
 
 UNIT = "ishowtts-tts"
 LOOK = f"`systemctl status {UNIT}` and `journalctl -u {UNIT} -e` say more."
 PREFIX = "X-Ishowtts-"
+UNAUTHORIZED = 401
 
 
 class DaemonDown(OpsError):
@@ -48,6 +51,10 @@ class DaemonRefused(OpsError):
         self.code = code
         self.param = param
         self.retry_after = retry_after
+
+
+class KeyWanted(DaemonRefused):
+    """The daemon wants an API key, or another one."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ class SpokenAudio:
     Attributes:
         content: bytes in the format asked for.
         fallback: true when another engine spoke in the asked one's place.
+        ignored: fields of the request that whoever spoke does not obey.
         timings: None for streamed answers, whose headers are sent before they are known.
         first_byte_s, total_s: seconds at this end of the socket.
     """
@@ -139,6 +147,7 @@ class SpokenAudio:
     timings: SpokenTimings | None
     first_byte_s: float
     total_s: float
+    ignored: tuple[str, ...] = ()
 
 
 class DaemonClient:
@@ -147,12 +156,25 @@ class DaemonClient:
     Args:
         base_url: such as `http://127.0.0.1:27130`.
         timeout: seconds without a byte after which the daemon counts as gone.
+        api_key: sent with every request; never part of a message.
     """
 
-    def __init__(self, base_url: str, timeout: float = 60.0) -> None:
+    def __init__(self, base_url: str, timeout: float = 60.0, api_key: str | None = None) -> None:
         self.base_url = base_url.rstrip("/")
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # A daemon is on this machine or next to it: a proxy from the environment is never meant.
-        self._http = httpx.Client(base_url=self.base_url, timeout=timeout, trust_env=False)
+        self._http = httpx.Client(
+            base_url=self.base_url, timeout=timeout, trust_env=False, headers=headers
+        )
+
+    @classmethod
+    def of(cls, settings: Settings, timeout: float = 60.0, root: Path = Path("/")) -> DaemonClient:
+        """The daemon of a box, asked with the box's own key where it has one.
+
+        Args:
+            root: of the box.
+        """
+        return cls(settings.daemon.url, timeout, client_key(settings, root))
 
     def __enter__(self) -> DaemonClient:
         return self
@@ -180,6 +202,8 @@ class DaemonClient:
             DaemonDown: nobody answers, or somebody else.
         """
         answer = self._get("/readyz")
+        if answer.status_code == UNAUTHORIZED:
+            self._check(answer)
         try:
             story = answer.json()
             return Readiness(
@@ -199,9 +223,15 @@ class DaemonClient:
 
     def voices(self) -> list[VoiceInfo]:
         """The voices on offer, in order."""
+        return self.voices_and_asides()[0]
+
+    def voices_and_asides(self) -> tuple[list[VoiceInfo], dict[str, str]]:
+        """The voices on offer, and by id why others are not."""
         answer = self._get("/v1/voices")
         self._check(answer)
-        return [_voice(row) for row in answer.json()["voices"]]
+        story = answer.json()
+        asides = {row["id"]: row["why"] for row in story.get("aside", ())}
+        return [_voice(row) for row in story["voices"]], asides
 
     def voice(self, voice_id: str) -> VoiceInfo:
         """One voice; DaemonRefused where there is none of that id."""
@@ -277,7 +307,7 @@ class DaemonClient:
         stream: bool = False,
         fallback: bool = False,
         on_part: Callable[[bytes], object] | None = None,
-        **extra: int | str | None,
+        **extra: float | str | None,
     ) -> SpokenAudio:
         """Speech for a text.
 
@@ -286,7 +316,7 @@ class DaemonClient:
             stream: have it sent as it is made.
             on_part: given the bytes as they come.
             fallback: let a light voice speak while the engine is not ready.
-            extra: `model` (an engine by name), `nfe`, `seed`, `deadline_ms`.
+            extra: `model` (an engine by name), `nfe`, `seed`, `deadline_ms`, F5-TTS's settings.
 
         Raises:
             DaemonDown: nobody answers, or the answer was cut off.
@@ -330,6 +360,7 @@ class DaemonClient:
                 timings=_timings(headers),
                 first_byte_s=first,
                 total_s=total,
+                ignored=tuple(filter(None, headers.get(f"{PREFIX}Ignored", "").split(", "))),
             )
         except (KeyError, ValueError):
             raise self._stranger() from None
@@ -364,6 +395,8 @@ class DaemonClient:
             param = error["param"]
         except (ValueError, KeyError, TypeError):
             raise self._stranger() from None
+        if answer.status_code == UNAUTHORIZED:
+            raise self._key_wanted(answer, code)
         after = answer.headers.get("Retry-After")
         hint = f"Try again in {after} s." if after else ""
         raise DaemonRefused(
@@ -373,6 +406,19 @@ class DaemonClient:
             code=code,
             param=param,
             retry_after=float(after) if after else None,
+        )
+
+    def _key_wanted(self, answer: httpx.Response, code: str) -> KeyWanted:
+        sent = "Authorization" in self._http.headers
+        what = "does not know the API key it was sent" if sent else "wants an API key"
+        return KeyWanted(
+            f"The daemon at {self.base_url} {what}.",
+            f"Put a key into {API_KEY_VARIABLE}, or its file into --api-key-file or "
+            "daemon.api_key_file of the configuration.",
+            status=answer.status_code,
+            code=code,
+            param=None,
+            retry_after=None,
         )
 
     def _stranger(self) -> DaemonDown:

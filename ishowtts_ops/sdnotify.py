@@ -20,7 +20,8 @@ try:
 except ImportError:
     systemd = None
 
-_SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
+SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
+"""syslog(3)'s priorities of Python's levels; what is worse has an error's."""
 
 
 class Notifier:
@@ -101,7 +102,7 @@ def watchdog_period(env: Mapping[str, str]) -> float | None:
     return period if period > 0 else None
 
 
-class _Formatter(logging.Formatter):
+class Formatter(logging.Formatter):
     """systemd reads `<3>` at the start of a line as its priority (sd-daemon(3)); a terminal gets
     time and level instead, which the journal has by itself."""
 
@@ -113,14 +114,14 @@ class _Formatter(logging.Formatter):
         text = super().format(record)
         if not self._journal:
             return text
-        prefix = f"<{_SYSLOG.get(record.levelno, 3)}>"
+        prefix = f"<{SYSLOG.get(record.levelno, 3)}>"
         return "\n".join(prefix + line for line in text.splitlines())
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Send all logging to stderr, which is the journal under systemd."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(journal="JOURNAL_STREAM" in os.environ))
+    handler.setFormatter(Formatter(journal="JOURNAL_STREAM" in os.environ))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

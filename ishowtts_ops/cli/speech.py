@@ -12,6 +12,7 @@ import typer
 from ishowtts_ops.cli import render
 from ishowtts_ops.cli.box import Box, Json, takes_box
 from ishowtts_ops.client import DaemonClient, SpokenAudio, VoiceInfo
+from ishowtts_ops.config import API_KEY_VARIABLE, read_api_key
 from ishowtts_ops.errors import UsageError
 
 FORMATS = ("wav", "pcm", "flac", "opus", "mp3", "aac")
@@ -19,10 +20,24 @@ FORMATS = ("wav", "pcm", "flac", "opus", "mp3", "aac")
 voices = typer.Typer(help="The voices the daemon speaks with.", no_args_is_help=True)
 
 
-def client(box: Box, timeout: float = 120.0) -> DaemonClient:
-    """A client of this box's daemon."""
-    daemon = box.settings.daemon
-    return DaemonClient(f"http://{daemon.host}:{daemon.port}", timeout)
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--api-key-file",
+        help=f"A file with the daemon's API key; else {API_KEY_VARIABLE} or the configuration's.",
+    ),
+]
+
+
+def client(box: Box, key_file: Path | None = None, timeout: float = 120.0) -> DaemonClient:
+    """A client of this box's daemon.
+
+    Raises:
+        UsageError: the key file holds no key.
+    """
+    if key_file is not None:
+        return DaemonClient(box.settings.daemon.url, timeout, read_api_key(key_file))
+    return DaemonClient.of(box.settings, timeout, box.root)
 
 
 @takes_box
@@ -46,6 +61,7 @@ def say(
     stream: Annotated[
         bool, typer.Option("--stream", help="Have it sent, and written, as it is made.")
     ] = False,
+    key_file: KeyFile = None,
     as_json: Json = False,
 ) -> int:
     """Speak a text into a file through the running daemon.
@@ -62,7 +78,7 @@ def say(
     if not to_stdout and not target.parent.is_dir():
         raise UsageError(f"There is no folder {target.parent}.", "Make it, or choose another -o.")
     with contextlib.ExitStack() as stack:
-        daemon = stack.enter_context(client(box))
+        daemon = stack.enter_context(client(box, key_file))
         sink = Sink(target)
         stack.callback(sink.close)
         spoken = daemon.speak(
@@ -121,6 +137,7 @@ def _tell(spoken: SpokenAudio, target: Path, *, as_json: bool) -> None:
             "engine": spoken.engine,
             "voice": spoken.voice,
             "fallback": spoken.fallback,
+            "ignored": spoken.ignored,
             "request_id": spoken.request_id,
             "timings": timings,
             "total_s": spoken.total_s,
@@ -136,14 +153,17 @@ def _tell(spoken: SpokenAudio, target: Path, *, as_json: bool) -> None:
     render.say(line)
     if spoken.fallback:
         render.note("Spoken by the fallback voice: the engine is not ready.", "yellow")
+    if spoken.ignored:
+        names = ", ".join(spoken.ignored)
+        render.note(f"{spoken.engine} does not obey {names}.", "yellow")
 
 
 @voices.command("list")
 @takes_box
-def list_voices(box: Box, as_json: Json = False) -> int:
+def list_voices(box: Box, key_file: KeyFile = None, as_json: Json = False) -> int:
     """List the voices of the running daemon."""
-    with client(box) as daemon:
-        rows = daemon.voices()
+    with client(box, key_file) as daemon:
+        rows, asides = daemon.voices_and_asides()
     if as_json:
         render.envelope("voices list", rows)
         return 0
@@ -160,6 +180,8 @@ def list_voices(box: Box, as_json: Json = False) -> int:
             for row in rows
         ],
     )
+    for voice, why in asides.items():
+        render.note(f"{voice} cannot be used: {why} Replace it, or remove it.", "yellow")
     return 0
 
 
@@ -171,10 +193,11 @@ def show_voice(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write its recording to this WAV file.")
     ] = None,
+    key_file: KeyFile = None,
     as_json: Json = False,
 ) -> int:
     """Show a voice, and fetch its recording."""
-    with client(box) as daemon:
+    with client(box, key_file) as daemon:
         found = daemon.voice(voice)
         audio = daemon.voice_audio(voice) if output else b""
     if output:
@@ -201,6 +224,7 @@ def add_voice(
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of a voice of the same name.")
     ] = False,
+    key_file: KeyFile = None,
     as_json: Json = False,
 ) -> int:
     """Give the running daemon a voice, for the next request.
@@ -213,7 +237,7 @@ def add_voice(
     if audio is not None and not audio.is_file():
         raise UsageError(f"There is no file {audio}.", "Give a recording.")
     content = audio.read_bytes() if audio else None
-    with client(box) as daemon:
+    with client(box, key_file) as daemon:
         added = daemon.add_voice(voice, content, text, language, replace=replace)
     if as_json:
         render.envelope("voices add", added)
@@ -231,10 +255,11 @@ def add_voice(
 def remove_voice(
     box: Box,
     voice: Annotated[str, typer.Argument(help="An added one; see `voices list`.")],
+    key_file: KeyFile = None,
     as_json: Json = False,
 ) -> int:
     """Delete an added voice. One of the box's that it stood for is back at once."""
-    with client(box) as daemon:
+    with client(box, key_file) as daemon:
         behind = daemon.remove_voice(voice)
     if as_json:
         render.envelope("voices remove", {"id": voice, "voice": behind})

@@ -116,10 +116,17 @@ class JobQueue:
                 self._taken_at = time.monotonic()
             return job
 
-    def take_with(self, first: Job, fits: Callable[[Job], bool], most: int) -> list[Job]:
-        """More waiting jobs that can be spoken together with the running one, in order."""
+    def take_with(
+        self, first: Job, fits: Callable[[Job], bool], how_many: Callable[[int], int]
+    ) -> list[Job]:
+        """More waiting jobs that are spoken together with the running one, in order.
+
+        Args:
+            how_many: of those that fit, given how many there are.
+        """
         with self._changed:
-            chosen = [job for job in self._line.jobs() if fits(job)][:most]
+            fitting = [job for job in self._line.jobs() if fits(job)]
+            chosen = fitting[: how_many(len(fitting))]
             for job in chosen:
                 self._line.remove(job)
             self._running = [first, *chosen]

@@ -1,6 +1,7 @@
 """Who asks: API keys, hashed at rest and compared in constant time, and the name a caller goes by.
 
-The gate stands before all routes. `/livez`, `/api/health` and the page's own files are open: they
+The gate stands before all routes, behind what gives requests their ids and answers the preflights
+of browsers, which carry no key. `/livez`, `/api/health` and the page's own files are open: they
 say nothing that a port scan does not. Everything else wants a key from those who come over the
 network (`daemon.api_keys_for: network`) or from everybody (`everyone`), once there are keys.
 """
@@ -12,9 +13,7 @@ import contextvars
 import hashlib
 import hmac
 import ipaddress
-import json
 import logging
-import math
 import secrets
 from collections.abc import Sequence
 
@@ -22,7 +21,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ishowtts_ops.config import ApiKey
 from ishowtts_ops.config import Daemon as DaemonSettings
-from ishowtts_ops.daemon import failures, journal
+from ishowtts_ops.daemon import journal
+from ishowtts_ops.daemon.deny import deny
+from ishowtts_ops.daemon.failures import RateLimited, Refusal, Unauthorized, answer_for
 from ishowtts_ops.daemon.metrics import Metrics
 from ishowtts_ops.daemon.ratelimit import RateLimit
 
@@ -34,9 +35,10 @@ CALLER: contextvars.ContextVar[str] = contextvars.ContextVar("caller", default="
 OPEN = ("/", "/livez", "/api/health")
 OPEN_BELOW = ("/web/",)
 SPEECH = ("/v1/audio/speech", "/api/tts")
-"""Paths whose requests count for the rate limit; the WebSocket's and changes of voices do too."""
+"""Paths whose requests count for the rate limit; a WebSocket's opening, each of its texts, and
+changes of voices do too."""
 KEYS_REMEMBERED = 256
-GUESSES_PER_MINUTE = 10
+GUESSES_PER_MINUTE = 30
 """Wrong keys of one address, which cost time to check."""
 MOST_SCRYPT_BYTES = 256 << 20
 
@@ -53,9 +55,16 @@ class Keys:
     def __bool__(self) -> bool:
         return bool(self._keys)
 
+    def is_remembered(self, key: bytes) -> bool:
+        """Was it looked at lately? Then `name_of` costs nothing."""
+        return self._mark(key) in self._known
+
+    def _mark(self, key: bytes) -> bytes:
+        return hmac.digest(self._secret, key, "sha256")
+
     async def name_of(self, key: bytes) -> str | None:
         """Whose key that is; None when it is nobody's."""
-        mark = hmac.digest(self._secret, key, "sha256")
+        mark = self._mark(key)
         if mark not in self._known:
             name = await asyncio.to_thread(self._look, key)
             if len(self._known) >= KEYS_REMEMBERED:
@@ -129,22 +138,29 @@ class Gate:
             key = _key_of(scope)
             name = None
             if key is not None:
-                wait = self._guesses.wait(address)
-                name = await self._keys.name_of(key) if wait <= 0 else None
+                # A known key is let in whatever others at that address try.
+                if not self._keys.is_remembered(key):
+                    wait = self._guesses.wait(address)
+                    if wait > 0:
+                        await self._refuse(scope, send, _too_many_guesses(wait))
+                        return
+                name = await self._keys.name_of(key)
                 if name is None:
                     self._guesses.spend(address)
             needed = self._everyone or not _is_loopback(address)
             if name is None and (needed or key is not None):
-                await self._refuse(scope, send, 401, _UNKNOWN if key else _MISSING)
+                await self._refuse(scope, send, _unknown() if key else _missing())
                 return
             caller = name or address
         if self._rate and _is_work(scope, path):
             wait = self._rate.wait(caller)
             if wait > 0:
-                await self._refuse(scope, send, 429, _TOO_MANY, retry_after=wait)
+                await self._refuse(scope, send, _too_many(wait))
                 return
             self._rate.spend(caller)
         CALLER.set(caller)
+        if scope["type"] == "websocket":
+            scope.setdefault("state", {})["spend"] = lambda: self._spend(caller)
         if path in SPEECH:
             # One a turn of the event loop: checking takes half a millisecond, and of two hundred
             # that come at once all would have their turn before anybody else, health included.
@@ -152,46 +168,43 @@ class Gate:
                 await asyncio.sleep(0)
         await self._app(scope, receive, send)
 
-    async def _refuse(
-        self,
-        scope: Scope,
-        send: Send,
-        status: int,
-        error: tuple[str, str, str],
-        retry_after: float | None = None,
-    ) -> None:
-        message, kind, code = error
-        self._metrics.refused("none", "unauthorized" if status == 401 else "rate_limited", code)
-        if scope["type"] == "websocket":
-            # Before it was accepted, which a client sees as status 403.
-            await send({"type": "websocket.close", "code": 1008, "reason": code})
-            return
-        body = json.dumps(failures.error_body(message, kind, code)).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            # What was not read of the body must not be taken for the next request.
-            (b"connection", b"close"),
-        ]
-        if status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        if retry_after is not None:
-            headers.append((b"retry-after", str(max(1, math.ceil(retry_after))).encode()))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+    def _spend(self, caller: str) -> float:
+        """One more text on a WebSocket: 0, or after how many seconds it may come."""
+        wait = self._rate.wait(caller)
+        if wait <= 0:
+            self._rate.spend(caller)
+        return wait
+
+    async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
+        row = answer_for(refusal)
+        self._metrics.refused("none", row.outcome, refusal.code or row.code)
+        wanted = {"www-authenticate": "Bearer"} if isinstance(refusal, Unauthorized) else {}
+        await deny(scope, send, refusal, wanted)
 
 
-_MISSING = (
-    "This daemon wants an API key. Send it as `Authorization: Bearer KEY`.",
-    "authentication_error",
-    "missing_api_key",
-)
-_UNKNOWN = ("The API key is not known here.", "authentication_error", "invalid_api_key")
-_TOO_MANY = (
-    "Too many requests in a short time. Try again after the time in Retry-After.",
-    "rate_limit_error",
-    "rate_limited",
-)
+def _missing() -> Unauthorized:
+    return Unauthorized("This daemon wants an API key.", "Send it as `Authorization: Bearer KEY`.")
+
+
+def _unknown() -> Unauthorized:
+    return Unauthorized("The API key is not known here.", code="invalid_api_key")
+
+
+def _too_many_guesses(wait: float) -> RateLimited:
+    return RateLimited(
+        "Too many wrong API keys came from this address.",
+        "Try again after the time in Retry-After.",
+        code="too_many_guesses",
+        retry_after=wait,
+    )
+
+
+def _too_many(wait: float) -> RateLimited:
+    return RateLimited(
+        "Too many requests in a short time.",
+        "Try again after the time in Retry-After.",
+        retry_after=wait,
+    )
 
 
 def _key_of(scope: Scope) -> bytes | None:

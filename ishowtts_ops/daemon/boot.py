@@ -7,7 +7,14 @@ import logging
 import time
 
 from ishowtts_ops.daemon import journal
-from ishowtts_ops.daemon.engine import Audio, SynthesisRequest, Voice
+from ishowtts_ops.daemon.engine import (
+    Audio,
+    Cancelled,
+    DeviceLost,
+    OutOfMemory,
+    SynthesisRequest,
+    Voice,
+)
 from ishowtts_ops.daemon.failures import Refusal
 from ishowtts_ops.daemon.voices import Voices
 from ishowtts_ops.daemon.worker import Worker
@@ -21,24 +28,43 @@ SHORTEST_S, LONGEST_S = 0.2, 60.0
 
 
 def boot(worker: Worker, voices: Voices) -> Voice:
-    """Runs on the engine's thread.
+    """Runs on the engine's thread. A voice that does not speak is put aside, as long as others do:
+    one bad recording must not keep the box silent.
 
     Returns:
         the voice for canaries.
 
     Raises:
-        OpsError: the engine cannot be loaded, or a voice does not speak.
+        OpsError: the engine cannot be loaded, or no voice speaks.
     """
     began = time.monotonic()
     load(worker)
-    for number, voice in enumerate(voices, start=1):
-        worker.condition.stage(f"warming voice {voice.id} ({number} of {len(voices)})")
-        audio = audition(worker, voice)
-        log.info(journal.line("voice is warm", voice=voice.id, audio_s=audio.seconds))
+    _hear_all(worker, voices)
+    worker.engine.keep(voices.contents)
     spent = time.monotonic() - began
     worker.condition.warmed_up(f"ready: {worker.engine.name} with {len(voices)} voices")
     log.info(journal.line("warm", engine=worker.engine.name, seconds=spent, rtf=worker.pace.rtf))
     return voices.default
+
+
+def _hear_all(worker: Worker, voices: Voices) -> None:
+    heard: list[Voice] = []
+    first: OpsError | None = None
+    # One that is put aside may uncover another of the same id.
+    while waiting := [voice for voice in voices if all(voice is not one for one in heard)]:
+        voice = waiting[0]
+        heard.append(voice)
+        worker.condition.stage(f"warming voice {voice.id} ({len(heard)} of {len(voices)})")
+        try:
+            audio = audition(worker, voice)
+        except (Cancelled, DeviceLost, OutOfMemory):
+            raise
+        except OpsError as error:
+            first = first or error
+            if not voices.put_aside(voice, error.message):
+                raise first from None
+        else:
+            log.info(journal.line("voice is warm", voice=voice.id, audio_s=audio.seconds))
 
 
 def load(worker: Worker) -> None:

@@ -36,6 +36,7 @@ class ByContent(Engine):
         self.builtin = engine.builtin
         self.needs_reference = engine.needs_reference
         self.source = engine.source
+        self.honours = engine.honours
         self._warm: set[str] = set()
 
     def load(self, progress: Progress) -> None:
@@ -52,11 +53,18 @@ class ByContent(Engine):
     ) -> Iterator[Samples]:
         yield from self.inner.stream(self._known(request, progress), progress, cancelled)
 
-    def predict_seconds(self, text: str, voice: Voice, speed: float) -> float:
+    def predict_seconds(
+        self, text: str, voice: Voice, speed: float, fixed: float | None = None
+    ) -> float:
         known = content_voice(voice)
         if known.id not in self._warm:
             return predict_spoken_seconds(text) / speed
-        return self.inner.predict_seconds(text, known, speed)
+        return self.inner.predict_seconds(text, known, speed, fixed)
+
+    def keep(self, voices: Sequence[Voice]) -> None:
+        kept = [content_voice(voice) for voice in voices]
+        self._warm &= {voice.id for voice in kept}
+        self.inner.keep(kept)
 
     def close(self) -> None:
         self._warm.clear()
@@ -70,6 +78,12 @@ class ByContent(Engine):
 
     def warm_rest(self, progress: Progress) -> None:
         self.inner.warm_rest(progress)
+
+    def alone(self) -> str | None:
+        return self.inner.alone()
+
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint()
 
     def together(self, request: SynthesisRequest, other: SynthesisRequest) -> bool:
         one, two = (_by_content(each) for each in (request, other))

@@ -37,6 +37,7 @@ class Delivery:
         loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self.timings: Timings | None = None
+        self._held: tuple[Samples, ...] = ()
         self.admitted = admit(
             lambda event: _ignore(loop.call_soon_threadsafe(self._events.put_nowait, event)),
         )
@@ -57,7 +58,7 @@ class Delivery:
             return event.samples
         self._over = True
         if isinstance(event, Done):
-            self.timings = event.timings
+            self.timings, self._held = event.timings, event.held
             return None
         raise event.refusal
 
@@ -73,7 +74,7 @@ class Delivery:
                 parts.append(samples)
         finally:
             self.close()
-        return parts
+        return [*parts, *self._held]
 
     def cancel(self) -> None:
         """Nobody wants it any more: `next` raises CallerGone."""

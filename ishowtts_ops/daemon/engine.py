@@ -95,6 +95,28 @@ class Voice:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How one request is spoken, by the names of F5-TTS; None takes the engine's setting. Engines
+    obey what they list in `Engine.honours`.
+
+    Attributes:
+        target_rms: level that a quiet reference is lifted to.
+        cross_fade_duration: seconds over which two chunks of a long text overlap.
+        sway_sampling_coef: bends the time grid of the denoising steps; -1 is usual.
+        cfg_strength: classifier-free guidance; 0 switches it off.
+        fix_duration: seconds of reference and speech together, whatever the text's length.
+        remove_silence: shorten pauses of more than a second.
+    """
+
+    target_rms: float | None = None
+    cross_fade_duration: float | None = None
+    sway_sampling_coef: float | None = None
+    cfg_strength: float | None = None
+    fix_duration: float | None = None
+    remove_silence: bool | None = None
+
+
+@dataclass(frozen=True)
 class SynthesisRequest:
     """Text that was checked and a voice that exists.
 
@@ -102,6 +124,7 @@ class SynthesisRequest:
         speed: 1 is the voice's own pace, 2 is twice as fast.
         nfe: denoising steps; None takes the engine's setting. Engines without steps ignore it.
         seed: of the noise; None draws one. Engines without noise ignore it.
+        tuning: see `Tuning`.
     """
 
     text: str
@@ -109,6 +132,7 @@ class SynthesisRequest:
     speed: float = 1.0
     nfe: int | None = None
     seed: int | None = None
+    tuning: Tuning = Tuning()
 
 
 @dataclass(frozen=True)
@@ -156,6 +180,7 @@ class Engine(Protocol):
         builtin: voices it has without any recording.
         needs_reference: true when a voice is no use to it without its recording.
         source: what is loaded, for `/readyz`; JSON values only.
+        honours: which of `nfe` and the fields of `Tuning` it obeys; callers are told of the others.
     """
 
     name: str
@@ -163,6 +188,7 @@ class Engine(Protocol):
     builtin: tuple[Voice, ...]
     needs_reference: bool
     source: dict[str, str | int | float | None]
+    honours: frozenset[str] = frozenset()
 
     def load(self, progress: Progress) -> None:
         """Make ready to speak.
@@ -185,13 +211,26 @@ class Engine(Protocol):
             DeviceLost: nothing will work any more.
         """
 
-    def predict_seconds(self, text: str, voice: Voice, speed: float) -> float:
-        """About how many seconds of speech the text will be. Cheap, and safe from any thread."""
+    def predict_seconds(
+        self, text: str, voice: Voice, speed: float, fixed: float | None = None
+    ) -> float:
+        """About how many seconds of speech the text will be. Cheap, and safe from any thread.
+
+        Args:
+            fixed: the request's `fix_duration`.
+
+        Raises:
+            BadInput: the engine cannot speak this.
+        """
 
     def close(self) -> None:
         """Let go of everything."""
 
     # ---- what not every engine has -----------------------------------------------------------
+
+    def keep(self, voices: Sequence[Voice]) -> None:
+        """Forget what was prepared for any voice but these."""
+        return
 
     def free(self) -> None:
         """Give back the memory that can be spared, at the price of speed."""
@@ -207,6 +246,15 @@ class Engine(Protocol):
         waits; `progress` raises `Cancelled` as soon as something does, and then it is called again
         later."""
         return
+
+    def alone(self) -> str | None:
+        """Why speaking several requests in one go cannot gain anything here, in words; None where
+        it may, which a measurement decides. Known after `load`."""
+        return f"the {self.name} engine speaks one at a time"
+
+    def fingerprint(self) -> str:
+        """Everything that such a measurement depends on: device, libraries, sources."""
+        return self.name
 
     def together(self, request: SynthesisRequest, other: SynthesisRequest) -> bool:
         """May both be spoken in one go by `speak_together`?"""

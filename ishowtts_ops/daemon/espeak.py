@@ -85,7 +85,9 @@ class EspeakEngine(Engine):
             progress("speaking")
             yield decode(spoken)
 
-    def predict_seconds(self, text: str, voice: Voice, speed: float) -> float:
+    def predict_seconds(
+        self, text: str, voice: Voice, speed: float, fixed: float | None = None
+    ) -> float:
         return predict_spoken_seconds(text) / speed
 
     def close(self) -> None:

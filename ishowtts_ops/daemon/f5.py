@@ -6,10 +6,9 @@ the daemon's HTTP side answers meanwhile.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import gc
-import hashlib
-import logging
-import os
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ishowtts_ops.config import CACHE_DIR, Manifest
-from ishowtts_ops.daemon import journal
+from ishowtts_ops.config import Manifest
 from ishowtts_ops.daemon.engine import (
     SAMPLE_RATE,
     Cancel,
@@ -32,18 +30,39 @@ from ishowtts_ops.daemon.engine import (
     Samples,
     StartRefused,
     SynthesisRequest,
+    Tuning,
     Voice,
 )
+from ishowtts_ops.daemon.f5_files import (
+    ENTRY,
+    MEND,
+    file_of,
+    source_digest,
+    source_folder,
+    weights_cache,
+)
+from ishowtts_ops.daemon.f5_voices import F5Voices, speech_seconds
 from ishowtts_ops.daemon.failures import BadInput
+from ishowtts_ops.daemon.pauses import shorten_pauses
+from ishowtts_ops.daemon.text import predict_spoken_seconds
 from ishowtts_ops.host import Host
 
-log = logging.getLogger(__name__)
-
-ENTRY = "f5_tts/fast/synthesizer.py"
-OUT_OF_MEMORY = ("out of memory", "NvMapMemAlloc", "CUBLAS_STATUS_ALLOC_FAILED")
-"""On a Jetson an allocation also fails below torch, in nvmap or in cuBLAS."""
+OUT_OF_MEMORY = (
+    "out of memory",
+    "NvMapMemAlloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "can't allocate memory",
+    "could not create a primitive",
+    "bad_alloc",
+)
+"""On a Jetson an allocation also fails below torch, in nvmap or in cuBLAS. The last three are what
+the CPU's allocator, oneDNN and C++ say."""
 DEVICE_LOST = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "cuFFT error", "CUFFT_")
-MEND = "Run `ishowtts-ops install`, which brings the sources and applies the series."
+ROOM_FOR_BATCHES = 4_000_000_000
+"""Bytes. Graphs of batches hold 2.3 GB on an H200 (docs/measurements), and an Orin's memory is the
+whole box's."""
+MOST_PADDING = 1.1
+"""All parts of a batch cost as much as its longest: what is much shorter gains nothing there."""
 
 
 class F5Engine(Engine):
@@ -52,18 +71,23 @@ class F5Engine(Engine):
     name = "f5"
     builtin: tuple[Voice, ...] = ()
     needs_reference = True
+    honours = frozenset({"nfe", *(field.name for field in dataclasses.fields(Tuning))})
 
-    def __init__(self, manifest: Manifest, host: Host) -> None:
-        """Raises:
-        StartRefused: the manifest names sources or weights that are not there.
+    def __init__(self, manifest: Manifest, host: Host, prepared: Path | None = None) -> None:
+        """Args:
+            prepared: a folder in which prepared voices are kept; None keeps none.
+
+        Raises:
+            StartRefused: the manifest names sources or weights that are not there.
         """
         self._manifest = manifest
+        self._prepared = prepared
         self.device = manifest.device
-        self._folder = _source_folder(manifest, host)
+        self._folder = source_folder(manifest, host)
         self._files = {
-            key: _file(manifest, key, host) for key in ("ckpt_file", "vocab_file", "vocoder_path")
+            key: file_of(manifest, key, host) for key in ("ckpt_file", "vocab_file", "vocoder_path")
         }
-        self._cache = _cache_folder(host)
+        self._cache = weights_cache(host)
         self.source: dict[str, str | int | float | None] = {
             "kind": "f5-tts",
             "path": manifest.source,
@@ -73,7 +97,7 @@ class F5Engine(Engine):
         self._synthesizer: Any = None
         self._settings: Any = None
         self._cancelled: type[BaseException] = Cancelled
-        self._voices: dict[str, Any] = {}
+        self._voices: Any = None
         self._torch: Any = None
 
     def load(self, progress: Progress) -> None:
@@ -97,19 +121,20 @@ class F5Engine(Engine):
         self._torch = torch
         self._settings = fast.SynthesisSettings
         self._cancelled = fast.Cancelled
-        try:
-            self._synthesizer = self._load(fast, progress)
-        except ValueError as error:
-            raise StartRefused(f"The F5 engine refuses to load: {error}.", MEND) from None
-        except RuntimeError as error:
-            raise self._device_error(error) from error
+        with self._failures():
+            try:
+                self._synthesizer = self._load(fast, progress)
+            except ValueError as error:
+                raise StartRefused(f"The F5 engine refuses to load: {error}.", MEND) from None
         self.device = str(self._synthesizer.engine.weights.device)
         if self._synthesizer.sample_rate != SAMPLE_RATE:
             raise StartRefused(
                 f"The model speaks at {self._synthesizer.sample_rate} Hz, not at {SAMPLE_RATE} Hz.",
                 "Choose another f5.model.",
             )
-        self._synthesizer.warm(progress=progress)
+        self._voices = self._make_voices(fast.Voice)
+        with self._failures():
+            self._synthesizer.warm(progress=progress)
 
     def _load(self, fast: Any, progress: Progress) -> Any:
         manifest = self._manifest
@@ -125,90 +150,120 @@ class F5Engine(Engine):
             progress=progress,
         )
 
+    def _make_voices(self, kind: Any) -> F5Voices:
+        weights = self._synthesizer.engine.weights
+
+        def to_device(array: Samples) -> Any:
+            return self._torch.from_numpy(array).to(weights.device, weights.dtype)
+
+        sources = str(self.source["sha256"])
+        usual = self._settings.target_rms
+        return F5Voices(self._synthesizer, kind, to_device, usual, self._prepared, sources)
+
     def warm(self, voice: Voice, progress: Progress) -> None:
-        reference = voice.reference
-        assert reference is not None, "needs_reference is set"
         progress(f"voice {voice.id}")
-        try:
-            prepared = self._synthesizer.voice(
-                reference.samples, reference.sample_rate, reference.text
-            )
-        except ValueError as error:
-            raise StartRefused(
-                f"Voice {voice.id!r} cannot be used: {error}.", "Correct `voices`, then `install`."
-            ) from None
-        for odd in prepared.warnings:
-            log.warning(journal.line("odd voice", voice=voice.id, why=odd))
-        self._voices[voice.id] = prepared
+        with self._failures():
+            self._voices.prepare(voice)
         progress(f"voice {voice.id}")
+
+    def keep(self, voices: Sequence[Voice]) -> None:
+        self._voices.keep(voices)
 
     def stream(
         self, request: SynthesisRequest, progress: Progress, cancelled: Cancel
     ) -> Iterator[Samples]:
-        try:
-            settings = self._settings_of(request)
-            pieces = self._synthesizer.stream(
-                request.text,
-                self._voices[request.voice.id],
-                settings,
-                cancelled=cancelled,
-                progress=lambda: progress("denoising"),
-            )
-        except ValueError as error:
-            raise BadInput(f"The F5 engine cannot speak this: {error}.", param="input") from None
-        try:
+        # All of it: the noise is drawn, and the device found lost, before the first piece.
+        with self._failures():
+            try:
+                pieces = self._synthesizer.stream(
+                    request.text,
+                    self._voices.of(request),
+                    self._settings_of(request),
+                    cancelled=cancelled,
+                    progress=lambda: progress("denoising"),
+                )
+            except ValueError as error:
+                why = f"The F5 engine cannot speak this: {error}."
+                raise BadInput(why, param="input") from None
+            if request.tuning.remove_silence:
+                pieces = shorten_pauses(pieces)
             for samples in pieces:
                 yield np.asarray(samples, dtype=np.float32)
-        except self._cancelled:
-            raise Cancelled from None
-        except RuntimeError as error:
-            raise self._device_error(error) from error
+
+    def alone(self) -> str | None:
+        if not self.device.startswith("cuda"):
+            return f"one request keeps the {self.device.upper()} busy"
+        free, _ = self._torch.cuda.mem_get_info(self.device)
+        if free < ROOM_FOR_BATCHES:
+            return f"{free / 1e9:.1f} GB of the device are free; batches want more than they gain"
+        return None
+
+    def fingerprint(self) -> str:
+        torch = self._torch
+        gpu = self.device
+        if gpu.startswith("cuda"):
+            gpu = torch.cuda.get_device_name(gpu)
+        return f"{gpu}, torch {torch.__version__}, sources {self.source['sha256']}"
 
     def together(self, request: SynthesisRequest, other: SynthesisRequest) -> bool:
+        lengths = sorted(self._frames(each) for each in (request, other))
+        one, two = ((each.nfe, each.speed, each.tuning) for each in (request, other))
         return (
-            (request.nfe, request.speed) == (other.nfe, other.speed)
+            one == two
+            and lengths[1] <= MOST_PADDING * lengths[0]
             and self._short(request)
             and self._short(other)
         )
 
     def _short(self, request: SynthesisRequest) -> bool:
-        """Spoken in one chunk, as `Synthesizer.batch` wants it."""
-        voice = self._voices[request.voice.id]
+        """Spoken in one chunk, alone as well as in a batch: else the two would not sound alike."""
+        voice = self._voices.of(request)
         settings = self._settings_of(request)
-        return len(self._synthesizer.chunks(request.text, voice, settings, streaming=False)) == 1
+        return len(self._synthesizer.chunks(request.text, voice, settings)) == 1
+
+    def _frames(self, request: SynthesisRequest) -> float:
+        """About how long it is for the network, reference included."""
+        voice = self._voices.of(request)
+        seconds = self._synthesizer.predict_seconds(request.text, voice, request.speed)
+        return float(voice.frames + seconds * voice.frames / voice.seconds)
 
     def _settings_of(self, request: SynthesisRequest) -> Any:
+        tuning = request.tuning
+        asked = {
+            "cfg_strength": tuning.cfg_strength,
+            "sway": tuning.sway_sampling_coef,
+            "target_rms": tuning.target_rms,
+            "cross_fade_s": tuning.cross_fade_duration,
+            "fix_duration_s": tuning.fix_duration,
+        }
+        ours = {"cfg_strength": self._manifest.cfg_strength}
         return self._settings(
             nfe=request.nfe or self._manifest.nfe,
-            cfg_strength=self._manifest.cfg_strength,
             speed=request.speed,
             seed=request.seed,
+            **ours | {name: value for name, value in asked.items() if value is not None},
         )
 
     def speak_together(
         self, requests: Sequence[SynthesisRequest], progress: Progress, cancelled: Cancel
     ) -> list[Samples]:
-        pairs = [(request.text, self._voices[request.voice.id]) for request in requests]
         seeds = [secrets.randbits(62) if r.seed is None else r.seed for r in requests]
-        try:
+        with self._failures():
             made = self._synthesizer.batch(
-                pairs,
+                [(request.text, self._voices.of(request)) for request in requests],
                 self._settings_of(requests[0]),
                 seeds=seeds,
                 cancelled=cancelled,
                 progress=lambda: progress("denoising"),
             )
-        except self._cancelled:
-            raise Cancelled from None
-        except RuntimeError as error:
-            raise self._device_error(error) from error
-        return [np.asarray(samples, dtype=np.float32) for samples in made]
+        waves = [np.asarray(samples, dtype=np.float32) for samples in made]
+        if requests[0].tuning.remove_silence:
+            waves = [np.concatenate([wave[:0], *shorten_pauses([wave])]) for wave in waves]
+        return waves
 
     def warm_rest(self, progress: Progress) -> None:
-        try:
+        with self._failures():
             self._synthesizer.warm(full=True, progress=progress)
-        except RuntimeError as error:
-            raise self._device_error(error) from error
 
     def free(self) -> None:
         if self._torch is not None and self._torch.cuda.is_available():
@@ -223,6 +278,18 @@ class F5Engine(Engine):
             int(torch.cuda.memory_reserved(device)), int(torch.cuda.max_memory_reserved(device))
         )
 
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Errors of the series and of torch become those of `Engine`."""
+        try:
+            yield
+        except self._cancelled:
+            raise Cancelled from None
+        except MemoryError as error:
+            raise OutOfMemory("There is no memory left.") from error
+        except RuntimeError as error:
+            raise self._device_error(error) from error
+
     def _device_error(self, error: RuntimeError) -> Exception:
         """What an error of torch means for those who come after. Its own types are not the same in
         all its releases; its words are."""
@@ -236,54 +303,20 @@ class F5Engine(Engine):
             return DeviceLost(first, "The daemon is started again, which makes a new CUDA context.")
         return error
 
-    def predict_seconds(self, text: str, voice: Voice, speed: float) -> float:
+    def predict_seconds(
+        self, text: str, voice: Voice, speed: float, fixed: float | None = None
+    ) -> float:
+        # From any thread, so the voice may be forgotten meanwhile.
+        prepared = self._voices.find(voice.id) if self._voices else None
+        if prepared is None:
+            return predict_spoken_seconds(text) / speed
+        if fixed is not None:
+            return speech_seconds(fixed, prepared.seconds)
         try:
-            return float(self._synthesizer.predict_seconds(text, self._voices[voice.id], speed))
+            return float(self._synthesizer.predict_seconds(text, prepared, speed))
         except ValueError as error:
             raise BadInput(f"The F5 engine cannot speak this: {error}.", param="input") from None
 
     def close(self) -> None:
-        self._voices.clear()
+        self._voices = None
         self._synthesizer = None
-
-
-def source_digest(package: Path) -> str:
-    """One SHA-256 over the names and contents of a package's Python files: which sources a running
-    daemon has loaded, to be compared with those on the disk."""
-    total = hashlib.sha256()
-    for file in sorted(package.rglob("*.py")):
-        total.update(f"{file.relative_to(package)}\0".encode())
-        total.update(hashlib.sha256(file.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def _source_folder(manifest: Manifest, host: Host) -> Path:
-    if manifest.source is None:
-        raise StartRefused("The engine manifest names no F5-TTS sources.", MEND)
-    folder = host.path(manifest.source)
-    if not (folder / "f5_tts").is_dir():
-        raise StartRefused(f"There is no f5_tts package in {manifest.source}.", MEND)
-    if not (folder / ENTRY).is_file():
-        raise StartRefused(f"The series is not applied to {manifest.source}.", MEND)
-    return folder
-
-
-def _file(manifest: Manifest, key: str, host: Host) -> Path | None:
-    box_path: str | None = getattr(manifest, key)
-    if box_path is None:
-        return None
-    real = host.path(box_path)
-    if not real.exists():
-        raise StartRefused(f"{key} is {box_path}, which is not there.", MEND)
-    return real
-
-
-def _cache_folder(host: Host) -> Path | None:
-    """Where folded weights are kept: the folder systemd made for us (CacheDirectory=), else the
-    toolkit's own; None when neither can be written, which only makes starts slower."""
-    given = os.environ.get("CACHE_DIRECTORY", "").split(":")[0]
-    folder = Path(given) if given else host.path(CACHE_DIR)
-    if folder.is_dir() and os.access(folder, os.W_OK):
-        return folder
-    log.warning(journal.line("folded weights are not kept: no writable folder", folder=str(folder)))
-    return None

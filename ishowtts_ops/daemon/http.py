@@ -3,22 +3,24 @@ in `websocket.py`, the description in `openapi.py`."""
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import ishowtts_ops
 from ishowtts_ops.daemon import failures
+from ishowtts_ops.daemon.deny import HTTP_RESPONSE
+from ishowtts_ops.daemon.direct import Direct
 from ishowtts_ops.daemon.failures import Refusal
 from ishowtts_ops.daemon.openapi import add_description
 from ishowtts_ops.daemon.routes_ishowtts import add_ishowtts
 from ishowtts_ops.daemon.routes_origins import Origins
-from ishowtts_ops.daemon.routes_speech import add_speech
+from ishowtts_ops.daemon.routes_speech import SPEECH_PATH, add_speech
 from ishowtts_ops.daemon.routes_state import add_state
 from ishowtts_ops.daemon.routes_voices import add_voices
 from ishowtts_ops.daemon.routes_web import add_page
@@ -27,11 +29,12 @@ from ishowtts_ops.daemon.websocket import add_websocket
 from ishowtts_ops.host import Host
 
 REQUEST_ID = "X-Request-Id"
+_STARTS = ("http.response.start", "websocket.accept", f"{HTTP_RESPONSE}.start")
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def build_app(service: Service, host: Host | None = None) -> ASGIApp:
-    """The daemon's ASGI application.
+    """The routes; see `outermost` for what every answer has.
 
     Args:
         host: the box whose clocks and temperatures are shown; None is this machine.
@@ -43,38 +46,43 @@ def build_app(service: Service, host: Host | None = None) -> ASGIApp:
         openapi_url=None,
         redirect_slashes=False,
     )
-    add_speech(app, service)
+    speech = add_speech(app, service)
     add_voices(app, service)
     add_ishowtts(app, service)
     add_websocket(app, service)
     add_state(app, service, host or Host.at("/"))
     add_page(app)
-    _error_handlers(app)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _bug)
     add_description(app)
+    return Direct(app, SPEECH_PATH, speech, _refused, _bug)
+
+
+def outermost(app: ASGIApp) -> ASGIApp:
+    """What stands before everything, keys included: an id for every answer, and pages of other
+    machines are kept out."""
     return RequestIds(Origins(app))
 
 
-def _error_handlers(app: FastAPI) -> None:
-    async def refused(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, Refusal)
-        row = failures.answer_for(error)
-        return JSONResponse(failures.body_of(error), row.status, failures.headers_of(error))
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    row = failures.answer_for(error)
+    return JSONResponse(failures.body_of(error), row.status, failures.headers_of(error))
 
-    async def http_error(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-        body = failures.error_body(str(error.detail), "invalid_request_error", code)
-        return JSONResponse(body, error.status_code, error.headers)
 
-    async def bug(_: Request, error: Exception) -> JSONResponse:
-        body = failures.error_body(
-            "The daemon has a bug; its journal says more.", "server_error", "bug"
-        )
-        return JSONResponse(body, 500)
+async def _http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    body = failures.error_body(str(error.detail), "invalid_request_error", code)
+    return JSONResponse(body, error.status_code, error.headers)
 
-    app.add_exception_handler(Refusal, refused)
-    app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(Exception, bug)
+
+async def _bug(_: Request, error: Exception) -> Response:
+    body = failures.error_body(
+        "The daemon has a bug; its journal says more.", "server_error", "bug"
+    )
+    return JSONResponse(body, 500)
 
 
 class RequestIds:
@@ -89,11 +97,11 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         given = dict(scope["headers"]).get(REQUEST_ID.lower().encode(), b"").decode("latin-1")
-        request_id = given if _GOOD_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _GOOD_ID.fullmatch(given) else os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def with_id(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.accept"):
+            if message["type"] in _STARTS:
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 

@@ -21,9 +21,14 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Done:
-    """All speech was sent."""
+    """All speech was made.
+
+    Attributes:
+        held: of a job whose caller wants it whole: all of it.
+    """
 
     timings: Timings
+    held: tuple[Samples, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Job:
         caller: whose it is, for fairness: a key's name or an address.
         rescue: asked once when the engine cannot speak it and nothing of it was sent yet; true when
             somebody else took it over, who then ends it.
+        whole: the caller wants all of it at the end, so nothing is sent before.
     """
 
     id: str
@@ -65,11 +71,13 @@ class Job:
     caller: str = ""
     priority: Priority = Priority.INTERACTIVE
     rescue: Callable[[Refusal], bool] | None = None
+    whole: bool = False
     admitted: float = field(default_factory=time.monotonic)
     gone: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits any more."""
     begun: bool = False
     """True once speech was sent."""
+    _held: list[Samples] = field(default_factory=list, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _ended: bool = False
 
@@ -83,9 +91,21 @@ class Job:
     def chunk(self, samples: Samples) -> None:
         """Send speech; a job that has ended sends nothing more, whatever its engine still makes."""
         with self._lock:
-            if not self._ended:
-                self.begun = True
-                self.tell(Chunk(samples))
+            if self._ended:
+                return
+            if self.whole:
+                self._held.append(samples)
+                return
+            self.begun = True
+            self.tell(Chunk(samples))
+
+    def forget(self) -> None:
+        """Drop what is held back: it is spoken anew."""
+        self._held.clear()
+
+    def done(self, timings: Timings) -> None:
+        """Tell its caller that it was spoken; after `finish`."""
+        self.tell(Done(timings, tuple(self._held)))
 
     def tell(self, event: Event) -> None:
         """Reply. A caller whose event loop is closed cannot be told, and counts as gone."""

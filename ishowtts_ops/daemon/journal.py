@@ -13,24 +13,8 @@ import socket
 import struct
 import sys
 
-_SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
-
-
-class _Formatter(logging.Formatter):
-    """systemd reads `<3>` at the start of a line as its priority (sd-daemon(3)); a terminal gets
-    time and level instead, which the journal has by itself."""
-
-    def __init__(self, journal: bool) -> None:
-        super().__init__("%(message)s" if journal else "%(asctime)s %(levelname)-7s %(message)s")
-        self._journal = journal
-
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        if not self._journal:
-            return text
-        prefix = f"<{_SYSLOG.get(record.levelno, 3)}>"
-        return "\n".join(prefix + line for line in text.splitlines())
-
+from ishowtts_ops.sdnotify import SYSLOG, Formatter
+from ishowtts_ops.sdnotify import line as line
 
 SOCKET = "/run/systemd/journal/socket"
 _PAIR = re.compile(r' ([a-z][a-z0-9_]*)=("(?:[^"\\\\]|\\\\.)*"|[^ "=]+)')
@@ -51,7 +35,7 @@ class _Native(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)[:_MOST_BYTES]
-        rows = [_row("MESSAGE", text), _row("PRIORITY", str(_SYSLOG.get(record.levelno, 3)))]
+        rows = [_row("MESSAGE", text), _row("PRIORITY", str(SYSLOG.get(record.levelno, 3)))]
         rows += [_row("SYSLOG_IDENTIFIER", "ishowtts-ops"), _row("LOGGER", record.name)]
         rows += [
             _row(f"ISHOWTTS_{key.upper()}", value) for key, value in pairs(record.getMessage())
@@ -93,27 +77,11 @@ def setup(level: int = logging.INFO) -> None:
     handler: logging.Handler = native or logging.StreamHandler(sys.stderr)
     if native:
         native.setFormatter(logging.Formatter("%(message)s"))
-        native.plain.setFormatter(_Formatter(journal=True))
+        native.plain.setFormatter(Formatter(journal=True))
     else:
-        handler.setFormatter(_Formatter(journal="JOURNAL_STREAM" in os.environ))
+        handler.setFormatter(Formatter(journal="JOURNAL_STREAM" in os.environ))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     # Its start and stop lines say nothing that ours do not.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-
-
-def line(words: str, **facts: str | float | bool | None) -> str:
-    """One event as text: `spoken id=… voice=… rtf=0.12`; absent facts are left out."""
-    pairs = (f"{key}={_value(value)}" for key, value in facts.items() if value is not None)
-    return " ".join((words, *pairs))
-
-
-def _value(value: str | float | bool) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = str(value)
-    plain = text.isprintable() and not any(char in text for char in ' "=')
-    return text if plain and text else json.dumps(text, ensure_ascii=False)

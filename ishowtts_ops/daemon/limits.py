@@ -25,13 +25,24 @@ PAUSE_S = 0.08
 """Between pieces that were spoken apart."""
 
 
-def predicted(engine: Engine, text: str, voice: Voice, speed: float, most: float) -> float:
+def predicted(
+    engine: Engine,
+    text: str,
+    voice: Voice,
+    speed: float,
+    most: float,
+    fixed: float | None = None,
+) -> float:
     """Seconds of speech, by prediction: a limit that holds for any script, unlike characters.
+
+    Args:
+        fixed: the request's `fix_duration`, for engines that honour it.
 
     Raises:
         BadInput: more than `most`.
     """
-    seconds = engine.predict_seconds(text, voice, speed)
+    heard = fixed if "fix_duration" in engine.honours else None
+    seconds = engine.predict_seconds(text, voice, speed, heard)
     if seconds > most:
         raise BadInput(
             f"`input` would take about {seconds:.0f} s to speak; the limit is {most:.0f} s.",
@@ -47,7 +58,10 @@ def in_smaller_pieces(
 ) -> Iterator[Samples]:
     """As `Engine.stream`, cut into short texts with a short pause in between."""
     pause = np.zeros(round(PAUSE_S * SAMPLE_RATE), dtype=np.float32)
+    # The length that was asked for is that of the whole.
+    tuning = dataclasses.replace(request.tuning, fix_duration=None)
     for number, text in enumerate(pieces(request.text, SMALL_CHARACTERS)):
         if number:
             yield pause
-        yield from engine.stream(dataclasses.replace(request, text=text), progress, cancelled)
+        piece = dataclasses.replace(request, text=text, tuning=tuning)
+        yield from engine.stream(piece, progress, cancelled)

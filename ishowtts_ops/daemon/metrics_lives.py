@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 
 from ishowtts_ops.daemon import journal
@@ -66,9 +65,3 @@ class Lives:
             new.replace(self._path)
         except OSError as error:
             log.warning(journal.line("restarts are not counted", why=error.strerror))
-
-
-def state_folder() -> Path | None:
-    """What systemd made for us (StateDirectory=)."""
-    given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-    return Path(given) if given and os.path.isdir(given) else None

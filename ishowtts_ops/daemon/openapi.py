@@ -22,6 +22,10 @@ ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 LANGUAGE_PATTERN = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 
 
+OF_THE_GATE = (401,)
+"""What any request may be told before it reaches a route."""
+
+
 def ref(name: str) -> Part:
     return {"$ref": f"#/components/schemas/{name}"}
 
@@ -43,14 +47,14 @@ def described(name: str, status: int = 200) -> Responses:
 
 
 def errors(*only: int) -> Responses:
-    """The statuses of the table of errors; all of them, or some."""
+    """The statuses of the table of errors; all of them, or some, and those of the gate."""
     codes: dict[int, list[str]] = {}
     for row in failures.TABLE.values():
         codes.setdefault(row.status, []).append(row.code)
     return {
         status: {"description": ", ".join(names), "content": _json(ref("Error"))}
         for status, names in codes.items()
-        if not only or status in only
+        if not only or status in (*only, *OF_THE_GATE)
     }
 
 
@@ -77,6 +81,12 @@ def _openapi(app: FastAPI) -> Part:
     # Left out it depends on the model, see SpeechBody.
     schemas["SpeechBody"]["properties"]["response_format"].pop("default")
     schemas["Error"] = failures.SCHEMA
+    schema["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+    }
+    # A daemon on loopback wants none.
+    schema["security"] = [{}, {"bearer": []}, {"key": []}]
     schemas.update(SCHEMAS)
     # FastAPI describes errors of its own parsing, which is not used here.
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -132,7 +142,14 @@ SCHEMAS: dict[str, Part] = {
     "Model": _MODEL,
     "Models": _object({"object": _TEXT, "data": {"type": "array", "items": ref("Model")}}),
     "Voice": _VOICE,
-    "Voices": _object({"voices": {"type": "array", "items": ref("Voice")}, "default_voice": _TEXT}),
+    "Aside": _object({"id": _TEXT, "why": _TEXT}),
+    "Voices": _object(
+        {
+            "voices": {"type": "array", "items": ref("Voice")},
+            "default_voice": _TEXT,
+            "aside": {"type": "array", "items": ref("Aside")},
+        }
+    ),
     "Deleted": _object(
         {"id": _TEXT, "deleted": _FLAG, "voice": {"anyOf": [ref("Voice"), {"type": "null"}]}}
     ),
@@ -180,7 +197,13 @@ SCHEMAS: dict[str, Part] = {
     ),
     "Life": _object({"status": _TEXT}, {"reasons": {"type": "array", "items": _TEXT}}),
     "Readiness": _object(
-        {"status": _TEXT, "ready": _FLAG, "stage": _TEXT, "voices": {"type": "array"}}
+        {
+            "status": _TEXT,
+            "ready": _FLAG,
+            "stage": _TEXT,
+            "voices": {"type": "array", "items": _TEXT},
+            "voices_aside": {"type": "array", "items": ref("Aside")},
+        }
     ),
     "Box": _object(
         {

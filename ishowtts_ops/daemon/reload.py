@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ishowtts_ops.config import Manifest, Settings
+from ishowtts_ops.daemon.auth import Gate
+from ishowtts_ops.daemon.boot import audition
+from ishowtts_ops.daemon.by_content import content_voice
+from ishowtts_ops.daemon.service import Service
+from ishowtts_ops.daemon.voice_table import Base
+from ishowtts_ops.daemon.voices import read_base
+from ishowtts_ops.daemon.worker import Worker
 from ishowtts_ops.errors import OpsError
+from ishowtts_ops.host import Host
 
 Source = Callable[[], tuple[Settings, Manifest]]
 """Reads the configuration and the manifest; raises OpsError where they are off."""
@@ -23,6 +32,7 @@ WHILE_RUNNING = frozenset(
         "daemon.batch",
         "daemon.api_keys",
         "daemon.api_keys_for",
+        "daemon.api_key_file",
         "daemon.requests_per_minute",
         "daemon.drain_seconds",
         "voices",
@@ -37,6 +47,84 @@ MANIFEST_WHILE_RUNNING = frozenset({"voices", "default_voice"})
 
 class ReloadRefused(OpsError):
     """Nothing was changed; says all reasons."""
+
+
+class Reloader:
+    """Takes over what changed.
+
+    Args:
+        source: reads settings and manifest; None where nobody knows where they are.
+        workers: all of them.
+        settle: decides anew how many requests are spoken at once; on the engine's thread.
+    """
+
+    def __init__(
+        self,
+        source: Source | None,
+        settings: Settings,
+        manifest: Manifest,
+        host: Host,
+        service: Service,
+        workers: Sequence[Worker],
+        gate: Gate,
+        settle: Callable[[], None],
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._manifest = manifest
+        self._host = host
+        self._service = service
+        self._workers = tuple(workers)
+        self._gate = gate
+        self._settle = settle
+        self._turn = asyncio.Lock()
+
+    async def take_over(self) -> None:
+        """All of it or nothing, one after another: the last SIGHUP's word is the last.
+
+        Raises:
+            OpsError: nothing was changed.
+        """
+        async with self._turn:
+            await self._take_over()
+
+    async def _take_over(self) -> None:
+        service, primary = self._service, self._service.primary
+        if self._source is None:
+            raise ReloadRefused("This daemon was not told where its configuration is.")
+        if not primary.condition.snapshot().ready:
+            raise ReloadRefused("The daemon is not ready.", "Send SIGHUP again when it is.")
+        settings, manifest = await asyncio.to_thread(self._source)
+        refuse_unchangeable(self._settings, settings, self._manifest, manifest)
+        base = await asyncio.to_thread(self._base, settings, manifest)
+        await asyncio.wrap_future(primary.errand(lambda: self._hear(base)))
+        # Voices may come and go all the while: the table stays the same one, and nothing of it is
+        # lost. It is also the last that can refuse.
+        service.voices.rebase(base)
+        before, self._settings, self._manifest = self._settings, settings, manifest
+        for worker in self._workers:
+            worker.queue.limit = settings.daemon.queue_limit
+            worker.queue.seconds = settings.daemon.queue_seconds
+        self._gate.configure(settings.daemon)
+        service.take_over(settings, manifest, service.voices)
+        voices = service.voices
+        primary.errand(lambda: primary.engine.keep(voices.contents))
+        if settings.daemon.batch != before.daemon.batch:
+            primary.errand(self._settle)
+
+    def _base(self, settings: Settings, manifest: Manifest) -> Base:
+        voices = self._service.voices
+        added = [voice.id for voice in voices if voices.added(voice.id) is voice]
+        lost = [aside.id for aside in voices.store.asides]
+        engine = self._service.primary.engine
+        return read_base(settings, manifest, engine, self._host, added, lost)
+
+    def _hear(self, base: Base) -> None:
+        """Let every voice that is new or different speak; on the engine's thread."""
+        known = {content_voice(voice) for voice in self._service.voices.contents}
+        for voice in base.voices:
+            if content_voice(voice) not in known:
+                audition(self._service.primary, voice)
 
 
 def refuse_unchangeable(

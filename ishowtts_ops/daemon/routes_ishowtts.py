@@ -23,13 +23,29 @@ from ishowtts_ops.daemon.failures import (
     UnknownVoice,
 )
 from ishowtts_ops.daemon.openapi import described, errors, form_body, json_body
-from ishowtts_ops.daemon.routes_speech import PREFIX, read, speech_headers, timing_headers
+from ishowtts_ops.daemon.routes_speech import (
+    PREFIX,
+    ignored_header,
+    read,
+    speech_headers,
+    timing_headers,
+    unheard,
+)
 from ishowtts_ops.daemon.routes_voices import booked, reference_audio
 from ishowtts_ops.daemon.schema import ChatBody, parse_as
 from ishowtts_ops.daemon.service import Service
-from ishowtts_ops.daemon.voice_arrival import Arrival, arrive, good_id, offer_of, read_form
+from ishowtts_ops.daemon.voice_arrival import (
+    Arrival,
+    arrive,
+    forget_others,
+    good_id,
+    offer_of,
+    read_form,
+)
 
 LABELS = {"f5": "F5-TTS", "espeak": "eSpeak NG", "tone": "Tones"}
+NAMES = {"input": "text", "voice": "voice_id", "model": "engine", "nfe": "nfe_step"}
+"""Our fields by iShowTTS's names."""
 REFERENCE = "/api/voices/{voice_id}/reference"
 
 
@@ -46,7 +62,7 @@ def add_ishowtts(app: FastAPI, service: Service) -> None:
             {"status": status, "voices": len(voices), "default_voice": voices.default.id}
         )
 
-    @app.get("/api/voices", responses=described("ChatVoices"))
+    @app.get("/api/voices", responses={**described("ChatVoices"), **errors(401)})
     async def voices() -> JSONResponse:
         """All voices on offer."""
         return JSONResponse([_listed(service, voice) for voice in service.voices])
@@ -67,10 +83,12 @@ def add_ishowtts(app: FastAPI, service: Service) -> None:
             raise
         parts = await delivery.rest()
         content = await whole(Wav(), parts)
-        headers = {**speech_headers(delivery), **timing_headers(delivery.timings)}
-        ignored = body.ignored(service.cfg_strength)
-        if ignored:
-            headers[f"{PREFIX}Ignored"] = ", ".join(ignored)
+        ignored = unheard(service, delivery, body.speech(fallback=True))
+        headers = {
+            **speech_headers(delivery),
+            **ignored_header([NAMES.get(name, name) for name in ignored]),
+            **timing_headers(delivery.timings),
+        }
         engine = headers[f"{PREFIX}Engine"]
         answer = {
             "request_id": request_id,
@@ -114,7 +132,9 @@ def _reference_routes(app: FastAPI, service: Service) -> None:
         await booked(service, request, work)
         return _reference(service, voice_id)
 
-    @app.delete(REFERENCE, responses={**described("ChatReference"), **errors(400, 404, 409, 507)})
+    @app.delete(
+        REFERENCE, responses={**described("ChatReference"), **errors(400, 403, 404, 409, 507)}
+    )
     async def restore(voice_id: str, request: Request) -> JSONResponse:
         """Back to the box's own reference; nothing happens where it is in force."""
 
@@ -131,6 +151,7 @@ def _reference_routes(app: FastAPI, service: Service) -> None:
                 )
             if voices.added(voice_id) is not None:
                 voices.remove(voice_id)
+                forget_others(service)
 
         await booked(service, request, work)
         return _reference(service, voice_id)
@@ -157,22 +178,23 @@ def _reference_routes(app: FastAPI, service: Service) -> None:
 
 def _admit(service: Service, body: ChatBody, request_id: str, request: Request) -> Delivery:
     """As iShowTTS: what is unknown is a bad request. Fields go by iShowTTS's names."""
-    names = {"input": "text", "voice": "voice_id", "model": "engine", "nfe": "nfe_step"}
     try:
         return Delivery(
-            lambda reply: service.admit(body.speech(fallback=True), request_id, reply, chat=True),
+            lambda reply: service.admit(
+                body.speech(fallback=True), request_id, reply, chat=True, whole=True
+            ),
             request.receive,
         )
     except (UnknownVoice, UnknownModel) as unknown:
         raise BadInput(
             unknown.message,
             unknown.hint,
-            param=names[unknown.param or ""],
+            param=NAMES[unknown.param or ""],
             code="voice_not_found" if isinstance(unknown, UnknownVoice) else "engine_not_found",
             details=unknown.details,
         ) from None
     except BadInput as bad:
-        renamed = names.get(bad.param or "", bad.param)
+        renamed = NAMES.get(bad.param or "", bad.param)
         words = bad.message.replace(f"`{bad.param}`", f"`{renamed}`")
         raise BadInput(words, bad.hint, param=renamed, code=bad.code) from None
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import urllib.parse
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ishowtts_ops.daemon import failures
+from ishowtts_ops.daemon.deny import deny
+from ishowtts_ops.daemon.failures import ForeignOrigin
 
 HARMLESS = ("GET", "HEAD")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-VIOLATION = 1008
 
 
 class Origins:
@@ -40,29 +40,31 @@ class Origins:
             await self._app(scope, receive, send)
 
     async def _stranger(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": VIOLATION, "reason": "origin"})
-        elif scope["method"] in HARMLESS:
+        if scope["type"] == "http" and scope["method"] in HARMLESS:
             # Without CORS headers the browser keeps the answer from the page.
             await self._app(scope, receive, send)
         else:
-            message = "Pages of other machines may not use this daemon."
-            body = failures.error_body(message, "invalid_request_error", "foreign_origin")
-            await JSONResponse(body, 403)(scope, receive, send)
+            words = "Pages of other machines may not use this daemon."
+            await deny(scope, send, ForeignOrigin(words))
 
     async def _ours(self, scope: Scope, receive: Receive, send: Send, origin: str) -> None:
         async def with_cors(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["Access-Control-Allow-Origin"] = origin
-                headers["Access-Control-Expose-Headers"] = "*"
+                # Not `*`, which does not hold for requests that carry a key.
+                names = {*headers.keys(), "x-request-id"}
+                headers["Access-Control-Expose-Headers"] = ", ".join(sorted(names))
                 headers.add_vary_header("Origin")
             await send(message)
 
         if scope["method"] == "OPTIONS":
             allowed = {
                 "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE",
-                "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Api-Key",
+                "Access-Control-Allow-Headers": (
+                    "Authorization, Content-Type, X-Api-Key, X-Request-Id"
+                ),
+                "Access-Control-Max-Age": "600",
             }
             await Response(status_code=204, headers=allowed)(scope, receive, with_cors)
         else:

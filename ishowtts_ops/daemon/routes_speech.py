@@ -7,6 +7,7 @@ from fastapi.responses import JSONResponse, Response
 
 from ishowtts_ops.daemon.audio import ENCODERS
 from ishowtts_ops.daemon.delivery import Delivery, SpeechStream, whole
+from ishowtts_ops.daemon.direct import Endpoint
 from ishowtts_ops.daemon.engine import SAMPLE_RATE, Timings
 from ishowtts_ops.daemon.failures import BodyTooLarge, Refusal, UnknownModel
 from ishowtts_ops.daemon.openapi import Part, described, errors, json_body
@@ -15,15 +16,20 @@ from ishowtts_ops.daemon.service import Service
 from ishowtts_ops.daemon.sse import CONTENT_TYPE, SpeechEvents
 
 MAX_BODY_BYTES = 1 << 20
+SPEECH_PATH = "/v1/audio/speech"
 PREFIX = "X-Ishowtts-"
 
 
-def add_speech(app: FastAPI, service: Service) -> None:
-    """POST /v1/audio/speech, GET /v1/models and /v1/models/{model}."""
+def add_speech(app: FastAPI, service: Service) -> Endpoint:
+    """POST /v1/audio/speech, GET /v1/models and /v1/models/{model}.
+
+    Returns:
+        the endpoint of the first.
+    """
     audio: dict[str, Part] = {encoder.content_type: {} for encoder in ENCODERS.values()}
 
     @app.post(
-        "/v1/audio/speech",
+        SPEECH_PATH,
         response_class=Response,
         responses={200: {"content": {**audio, CONTENT_TYPE: {}}}, **errors()},
         openapi_extra=json_body("SpeechBody"),
@@ -34,16 +40,17 @@ def add_speech(app: FastAPI, service: Service) -> None:
         try:
             body = parse(await read(request))
             delivery = Delivery(
-                lambda reply: service.admit(body, request_id, reply), request.receive
+                lambda reply: service.admit(body, request_id, reply, whole=not body.streamed),
+                request.receive,
             )
         except Refusal as refusal:
             service.refused(refusal, request_id)
             raise
         if body.streamed:
-            return await _streamed(delivery, body)
-        return await _whole(delivery, body)
+            return await _streamed(service, delivery, body)
+        return await _whole(service, delivery, body)
 
-    @app.get("/v1/models", responses=described("Models"))
+    @app.get("/v1/models", responses={**described("Models"), **errors(401)})
     async def models() -> JSONResponse:
         """The engines that can be asked for by name."""
         return JSONResponse({"object": "list", "data": [_model(name) for name in service.models]})
@@ -54,6 +61,8 @@ def add_speech(app: FastAPI, service: Service) -> None:
         if model not in (*service.models, *OPENAI_MODELS):
             raise UnknownModel(model, service.models)
         return JSONResponse(_model(model))
+
+    return speech
 
 
 def _model(name: str) -> dict[str, str | int]:
@@ -74,18 +83,22 @@ async def read(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
     return bytes(data)
 
 
-async def _whole(delivery: Delivery, body: SpeechBody) -> Response:
+async def _whole(service: Service, delivery: Delivery, body: SpeechBody) -> Response:
     parts = await delivery.rest()
     encoder = ENCODERS[body.response_format]()
     content = await whole(encoder, parts)
     return Response(
         content,
-        headers={**speech_headers(delivery), **timing_headers(delivery.timings)},
+        headers={
+            **speech_headers(delivery),
+            **ignored_header(unheard(service, delivery, body)),
+            **timing_headers(delivery.timings),
+        },
         media_type=encoder.content_type,
     )
 
 
-async def _streamed(delivery: Delivery, body: SpeechBody) -> Response:
+async def _streamed(service: Service, delivery: Delivery, body: SpeechBody) -> Response:
     encoder = ENCODERS[body.response_format]()
     try:
         first = await delivery.next()
@@ -94,7 +107,21 @@ async def _streamed(delivery: Delivery, body: SpeechBody) -> Response:
         raise
     assert first is not None, "the worker never ends a job without audio"
     kind = SpeechEvents if body.stream_format == "sse" else SpeechStream
-    return kind(delivery, first, encoder, speech_headers(delivery))
+    ignored = ignored_header(unheard(service, delivery, body))
+    return kind(delivery, first, encoder, {**speech_headers(delivery), **ignored})
+
+
+def unheard(service: Service, delivery: Delivery, body: SpeechBody) -> list[str]:
+    """Which of the request's fields whoever speaks it does not obey."""
+    admitted = delivery.admitted
+    names = body.unheard(admitted.worker.engine.honours, service.usual)
+    other_voice = body.voice_id not in (None, admitted.job.request.voice.id)
+    return [*(["voice"] if other_voice else []), *names]
+
+
+def ignored_header(names: list[str]) -> dict[str, str]:
+    """The header that names them; none when there are none."""
+    return {f"{PREFIX}Ignored": ", ".join(names)} if names else {}
 
 
 def speech_headers(delivery: Delivery) -> dict[str, str]:

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from ishowtts_ops.daemon import metrics
 from ishowtts_ops.daemon.notify import HUNG
-from ishowtts_ops.daemon.openapi import described
+from ishowtts_ops.daemon.openapi import described, errors
 from ishowtts_ops.daemon.service import Service
 from ishowtts_ops.host import Host
 
@@ -39,7 +39,10 @@ def add_state(app: FastAPI, service: Service, host: Host) -> None:
             return JSONResponse({"status": "hung", "reasons": [ailing]}, 503)
         return JSONResponse({"status": "alive"})
 
-    @app.get("/readyz", responses={**described("Readiness"), **described("Readiness", 503)})
+    @app.get(
+        "/readyz",
+        responses={**described("Readiness"), **described("Readiness", 503), **errors(401)},
+    )
     async def readyz() -> JSONResponse:
         """Ready means: every voice has spoken and the engine is well. Says why when not."""
         ready, story = service.readiness()
@@ -52,18 +55,19 @@ def add_state(app: FastAPI, service: Service, host: Host) -> None:
     )
     async def prometheus() -> Response:
         """All metrics in Prometheus' text format."""
+        service.accounts.flush()
         return Response(service.metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
-    @app.get("/v1/stats", responses=described("Stats"))
+    @app.get("/v1/stats", responses={**described("Stats"), **errors(401)})
     async def stats() -> JSONResponse:
         """The state and the recent requests, ready or not."""
         story = service.readiness()[1]
         wanted = ("status", "ready", "stage", "queue", "recent_rtf")
         row = {name: story[name] for name in wanted}
-        return JSONResponse({**row, "recent": list(service.recent)})
+        return JSONResponse({**row, "recent": list(service.accounts.recent)})
 
     # Not async: sysfs files of a device that sleeps may take their time.
-    @app.get("/v1/box", responses=described("Box"))
+    @app.get("/v1/box", responses={**described("Box"), **errors(401)})
     def box() -> JSONResponse:
         """Clocks in MHz, temperatures in degrees Celsius, and what heat holds down; empty where
         the kernel does not say."""

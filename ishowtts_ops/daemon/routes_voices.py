@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -9,21 +10,29 @@ from fastapi.responses import JSONResponse, Response
 
 from ishowtts_ops.daemon.audio import wav
 from ishowtts_ops.daemon.engine import Voice
-from ishowtts_ops.daemon.failures import BadInput, NotThere, Refusal, VoiceConflict
+from ishowtts_ops.daemon.failures import BadInput, NotThere, Refusal
 from ishowtts_ops.daemon.openapi import described, errors, form_body
 from ishowtts_ops.daemon.service import Service
-from ishowtts_ops.daemon.voice_arrival import Arrival, arrive, good_id, offer_of, read_form
+from ishowtts_ops.daemon.voice_arrival import (
+    Arrival,
+    arrive,
+    forget_others,
+    good_id,
+    offer_of,
+    read_form,
+)
 
 
 def add_voices(app: FastAPI, service: Service) -> None:
     """/v1/voices and below."""
 
-    @app.get("/v1/voices", responses=described("Voices"))
+    @app.get("/v1/voices", responses={**described("Voices"), **errors(401)})
     async def voices() -> JSONResponse:
         """All voices on offer."""
         listed = [voice_row(service, voice) for voice in service.voices]
+        aside = [dataclasses.asdict(one) for one in service.voices.asides]
         default = service.voices.default.id
-        return JSONResponse({"voices": listed, "default_voice": default})
+        return JSONResponse({"voices": listed, "default_voice": default, "aside": aside})
 
     @app.post(
         "/v1/voices",
@@ -41,14 +50,7 @@ def add_voices(app: FastAPI, service: Service) -> None:
                 if name not in form:
                     raise BadInput(f"`{name}` is missing.", param=name, code="missing")
             voice_id = good_id(str(form["id"]))
-            if voice_id in service.voices.ids:
-                raise VoiceConflict(
-                    f"There is a voice {voice_id!r} already.",
-                    f"PUT /v1/voices/{voice_id} replaces it.",
-                    param="id",
-                    code="voice_exists",
-                )
-            return await _arrive(service, voice_id, form, request)
+            return await _arrive(service, voice_id, form, request, new=True)
 
         return _arrived(service, await booked(service, request, work), 201)
 
@@ -75,13 +77,15 @@ def add_voices(app: FastAPI, service: Service) -> None:
         return _arrived(service, await booked(service, request, work), 201 if new else 200)
 
     @app.delete(
-        "/v1/voices/{voice_id}", responses={**described("Deleted"), **errors(404, 409, 507)}
+        "/v1/voices/{voice_id}", responses={**described("Deleted"), **errors(403, 404, 409, 507)}
     )
     async def delete(voice_id: str, request: Request) -> JSONResponse:
         """Delete an added voice. One of the box's that it stood for is back at once."""
 
         async def work() -> Voice | None:
-            return service.voices.remove(voice_id)
+            behind = service.voices.remove(voice_id)
+            forget_others(service)
+            return behind
 
         behind = await booked(service, request, work)
         row = voice_row(service, behind) if behind else None
@@ -137,9 +141,11 @@ def reference_audio(voice: Voice | None) -> Response:
     return Response(content, headers={"Cache-Control": "no-store"}, media_type="audio/wav")
 
 
-async def _arrive(service: Service, voice_id: str, form: Any, request: Request) -> Arrival:
-    offer = offer_of(form)
-    return await arrive(service, voice_id, offer, request.state.request_id, request.receive)
+async def _arrive(
+    service: Service, voice_id: str, form: Any, request: Request, *, new: bool = False
+) -> Arrival:
+    offer, request_id = offer_of(form), request.state.request_id
+    return await arrive(service, voice_id, offer, request_id, request.receive, new=new)
 
 
 def _arrived(service: Service, arrival: Arrival, status: int) -> JSONResponse:

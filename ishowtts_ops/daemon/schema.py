@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ishowtts_ops.daemon.engine import Tuning
 from ishowtts_ops.daemon.failures import BadInput
 from ishowtts_ops.daemon.text import refuse_surrogates
 
-OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15")
 """Names that OpenAI's clients send by default; they mean this daemon's own engine."""
 
 Format = Literal["wav", "pcm", "flac", "opus", "mp3", "aac"]
@@ -23,6 +25,47 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Deadline = Annotated[int, Field(ge=50, le=600_000)]
 
 
+class Tuned(BaseModel):
+    """F5-TTS's own settings, one request's. An engine that has no such thing goes on without, and
+    the header X-Ishowtts-Ignored names what it did not obey."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    target_rms: Annotated[
+        float | None, Field(ge=0.001, le=1, description="level a quiet reference is lifted to")
+    ] = None
+    cross_fade_duration: Annotated[
+        float | None, Field(ge=0, le=2, description="seconds two chunks of a long text overlap")
+    ] = None
+    sway_sampling_coef: Annotated[
+        float | None, Field(ge=-1, le=1, description="bends the time grid of the denoising steps")
+    ] = None
+    cfg_strength: Annotated[
+        float | None, Field(ge=0, le=10, description="classifier-free guidance; 0 is none")
+    ] = None
+    fix_duration: Annotated[
+        float | None, Field(gt=0, le=43, description="seconds of reference and speech together")
+    ] = None
+    remove_silence: Annotated[
+        bool | None, Field(description="shorten pauses of more than a second")
+    ] = None
+
+    def tuning(self) -> Tuning:
+        """For the engine."""
+        return Tuning(**{name: getattr(self, name) for name in IN_FORCE})
+
+
+IN_FORCE: Mapping[str, float | bool | None] = {
+    "target_rms": 0.1,
+    "cross_fade_duration": 0.15,
+    "sway_sampling_coef": -1.0,
+    "cfg_strength": 2.0,
+    "fix_duration": None,
+    "remove_silence": False,
+}
+"""F5-TTS's defaults: asking for them asks for nothing."""
+
+
 class VoiceRef(BaseModel):
     """OpenAI's other way to name a voice."""
 
@@ -30,19 +73,21 @@ class VoiceRef(BaseModel):
     id: str
 
 
-class SpeechBody(BaseModel):
+class SpeechBody(Tuned):
     """One wish for speech.
 
-    Fields beyond OpenAI's: `nfe` and `seed` for the F5 engine, `deadline_ms` after which the
-    request is no longer worth beginning, `priority` (batch waits for all that is interactive),
-    `fallback`, which lets a light voice speak while the engine is not ready, and `normalize`, which
-    makes chat speakable (left out: as daemon.normalize in the configuration says).
+    Fields beyond OpenAI's: `nfe` and `seed` for the F5 engine, and the settings of F5-TTS;
+    `deadline_ms` after which the request is no longer worth beginning, `priority` (batch waits for
+    all that is interactive), `fallback`, which lets a light voice speak while the engine is not
+    ready, and `normalize`, which makes chat speakable (left out: as daemon.normalize in the
+    configuration says).
 
     `response_format` left out is mp3 for OpenAI's model names, as their clients expect, else wav.
     Audio is streamed as it is made, except wav and flac without a `stream_format`.
+    `instructions`, which gpt-4o-mini-tts obeys, is taken and not followed: no engine here can.
+    OpenAI's names of voices mean the default voice where there is none of that name. The header
+    X-Ishowtts-Ignored says all of that.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     input: Annotated[
         str, Field(description="the text to speak", json_schema_extra={"minLength": 1})
@@ -51,6 +96,9 @@ class SpeechBody(BaseModel):
     voice: Annotated[str | VoiceRef | None, Field(description="see GET /v1/voices")] = None
     response_format: Format = "wav"
     speed: Speed = 1.0
+    instructions: Annotated[
+        str | None, Field(max_length=4096, description="taken, and not followed")
+    ] = None
     stream_format: Literal["audio", "sse"] | None = None
     nfe: Nfe | None = None
     seed: Seed | None = None
@@ -62,39 +110,45 @@ class SpeechBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _openais_default(cls, data: Any) -> Any:
-        openai = isinstance(data, dict) and data.get("model") in OPENAI_MODELS
-        return {"response_format": "mp3", **data} if openai else data
+        if not isinstance(data, dict):
+            return data
+        # Many clients write what they leave out as null.
+        given = {name: value for name, value in data.items() if value is not None}
+        if "input" in data:
+            given["input"] = data["input"]
+        openai = given.get("model") in OPENAI_MODELS
+        return {"response_format": "mp3", **given} if openai else given
 
     @property
     def voice_id(self) -> str | None:
         return self.voice.id if isinstance(self.voice, VoiceRef) else self.voice
+
+    def unheard(self, honours: Collection[str], usual: Mapping[str, float]) -> list[str]:
+        """Fields that ask for something else than what an engine does.
+
+        Args:
+            honours: what the engine obeys.
+            usual: what is in force on this box, where that is not F5-TTS's own default.
+        """
+        in_force = {"instructions": "", "nfe": None, **IN_FORCE, **usual}
+        asked = {name: getattr(self, name) for name in in_force if name not in honours}
+        return [
+            name for name, value in asked.items() if value is not None and value != in_force[name]
+        ]
 
     @property
     def streamed(self) -> bool:
         return self.stream_format is not None or self.response_format not in WHOLE
 
 
-class ChatBody(BaseModel):
-    """One wish for speech as iShowTTS's frontend sends it.
-
-    `voice_id`, `engine`, `speed`, `nfe_step` and `seed` are obeyed. The others are settings of the
-    whole box here: a value that differs from what is in force is named in the header
-    X-Ishowtts-Ignored, and changes nothing.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class ChatBody(Tuned):
+    """One wish for speech as iShowTTS's frontend sends it."""
 
     text: Annotated[str, Field(description="the text to speak", json_schema_extra={"minLength": 1})]
     voice_id: str | None = None
     engine: str | None = None
     speed: Speed | None = None
-    target_rms: float | None = None
-    cross_fade_duration: float | None = None
-    sway_sampling_coef: float | None = None
-    cfg_strength: float | None = None
     nfe_step: Nfe | None = None
-    fix_duration: float | None = None
-    remove_silence: bool | None = None
     seed: Seed | None = None
 
     def speech(self, *, fallback: bool) -> SpeechBody:
@@ -107,23 +161,14 @@ class ChatBody(BaseModel):
             nfe=self.nfe_step,
             seed=self.seed,
             fallback=fallback,
+            **{name: getattr(self, name) for name in IN_FORCE},
         )
 
-    def ignored(self, cfg_strength: float) -> list[str]:
-        """Fields that ask for something else than what the engine does."""
-        in_force = {
-            "target_rms": 0.1,
-            "cross_fade_duration": 0.15,
-            "sway_sampling_coef": -1.0,
-            "cfg_strength": cfg_strength,
-            "fix_duration": None,
-            "remove_silence": False,
-        }
-        asked = {name: getattr(self, name) for name in in_force}
-        return [
-            name for name, value in asked.items() if value is not None and value != in_force[name]
-        ]
 
+FIELDS = frozenset(
+    {*SpeechBody.model_fields, *ChatBody.model_fields, "id", "audio", "language", "source", "type"}
+)
+"""Names that are ours: what else a request calls its fields is its own, and nothing for a log."""
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -189,7 +234,8 @@ def _refusal(kind: type[BaseModel], error: ValidationError) -> BadInput:
     if item["type"] == "missing":
         return BadInput(f"`{field}` is missing.", param=field, code="missing")
     if item["type"] == "extra_forbidden":
-        known = ", ".join(kind.model_fields)
+        own = [name for name in kind.__annotations__ if name in kind.model_fields]
+        known = ", ".join(dict.fromkeys([*own, *kind.model_fields]))
         return BadInput(
             f"There is no field `{field}`.", f"Fields: {known}.", param=field, code="unknown_field"
         )

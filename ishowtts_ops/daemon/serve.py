@@ -14,35 +14,33 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from types import FrameType
-
-import uvicorn
+from collections.abc import Coroutine
 
 from ishowtts_ops.config import Manifest, Settings
 from ishowtts_ops.daemon import journal
 from ishowtts_ops.daemon.auth import Gate
-from ishowtts_ops.daemon.boot import audition, boot, load
-from ishowtts_ops.daemon.by_content import content_voice
+from ishowtts_ops.daemon.batch_trial import settle
+from ishowtts_ops.daemon.boot import boot, load
 from ishowtts_ops.daemon.engine import DeviceLost, Engine, StartRefused, Timings, Voice
 from ishowtts_ops.daemon.engines import make_engine, make_fallback
 from ishowtts_ops.daemon.failures import Refusal
-from ishowtts_ops.daemon.http import build_app
+from ishowtts_ops.daemon.folders import cache_folder, state_folder
+from ishowtts_ops.daemon.http import build_app, outermost
 from ishowtts_ops.daemon.job import Job
 from ishowtts_ops.daemon.memory import MemoryUse, memory_use
 from ishowtts_ops.daemon.metrics import Metrics
 from ishowtts_ops.daemon.metrics_box import BoxReadings
-from ishowtts_ops.daemon.metrics_lives import Lives, state_folder
+from ishowtts_ops.daemon.metrics_lives import Lives
 from ishowtts_ops.daemon.notify import Notifier, Watch
 from ishowtts_ops.daemon.pulse import Condition, Pulse
-from ishowtts_ops.daemon.reload import ReloadRefused, Source, refuse_unchangeable
-from ishowtts_ops.daemon.routes_speech import MAX_BODY_BYTES
+from ishowtts_ops.daemon.reload import Reloader, Source
 from ishowtts_ops.daemon.sentinel import Leak, LeakWatch, Sentinel
+from ishowtts_ops.daemon.server import LAST_WORDS_S, Server, listen
 from ishowtts_ops.daemon.service import Service
-from ishowtts_ops.daemon.voices import Voices, load_voices
+from ishowtts_ops.daemon.voices import load_voices
+from ishowtts_ops.daemon.voices import state_folder as voices_folder
 from ishowtts_ops.daemon.worker import Worker
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host
@@ -56,13 +54,8 @@ FALLBACK_CANARY_S = 300.0
 SWITCH_INTERVAL_S = 0.001
 """How long the engine's thread may keep the interpreter while the event loop wants it; Python's own
 5 ms would be the largest part of a request's overhead."""
-KEEP_ALIVE_S = 75
-"""Longer than clients keep an idle connection (httpx: 5 s, browsers: a minute), so that it is never
-we who close it just as the next request comes."""
 RESCUE_S = 5.0
 """For the fallback to finish what it took over before the daemon ends."""
-LAST_WORDS_S = 1
-"""For answers that are on their way out when the daemon ends, and for the engine's thread."""
 
 
 def run(settings: Settings, manifest: Manifest, host: Host, source: Source | None = None) -> int:
@@ -102,10 +95,7 @@ class Daemon:
         host: Host,
         source: Source | None = None,
     ) -> None:
-        self._all_settings = settings
-        self._manifest = manifest
         self._host = host
-        self._source = source
         self._settings = settings.daemon
         self._metrics = Metrics()
         self._lives = Lives(state_folder())
@@ -116,8 +106,8 @@ class Daemon:
         self._code = 0
         self._signals = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        engine = make_engine(settings, manifest, host)
-        self._voices = load_voices(settings, manifest, engine, host)
+        engine = make_engine(settings, manifest, host, voices_folder(settings, host))
+        self._voices = load_voices(settings, manifest, engine, host, strict=False)
         period = self._notifier.watchdog_period or float(self._settings.watchdog_seconds)
         self._pulse = Pulse()
         canary_seconds = period / CANARIES_PER_PERIOD
@@ -131,40 +121,38 @@ class Daemon:
         )
         self._sentinel = self._make_sentinel()
         self._publish()
-        self._socket = _listen(self._settings.host, self._settings.port)
-        self._gate = Gate(build_app(self._service, host), self._settings, self._metrics)
-        config = uvicorn.Config(
-            self._gate,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="auto",
-            ws_max_size=MAX_BODY_BYTES,
-            ws_per_message_deflate=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=LAST_WORDS_S,
+        self._socket = listen(self._settings.host, self._settings.port)
+        gate = Gate(build_app(self._service, host), self._settings, self._metrics)
+        self._reloader = Reloader(
+            source,
+            settings,
+            manifest,
+            host,
+            self._service,
+            self._workers,
+            gate,
+            lambda: self._settle_batching(self._primary),
         )
-        self._server = _Server(config, self._started, self._signalled)
+        self._server = Server(
+            outermost(gate), self._started, self._signalled, self._settings.client_seconds
+        )
 
     def _worker(
         self, engine: Engine, condition: Condition, pulse: Pulse, canary_seconds: float
     ) -> Worker:
         def ended(job: Job, outcome: Refusal | Timings) -> None:
-            self._service.ended(worker, job, outcome)
+            self._service.accounts.ended(engine.name, job, outcome)
 
-        worker = Worker(
+        return Worker(
             engine,
             condition,
             pulse,
             queue_limit=self._settings.queue_limit,
             queue_seconds=self._settings.queue_seconds,
-            batch=self._settings.batch,
             on_batch=self._metrics.batched,
             canary_seconds=canary_seconds,
             observer=ended,
         )
-        return worker
 
     def _make_fallback(self, engine: Engine, host: Host) -> Worker | None:
         fallback = make_fallback(engine, host)
@@ -218,6 +206,7 @@ class Daemon:
         self._sentinel.stop()
         patience = 0 if self._signals > 1 else LAST_WORDS_S
         ended = [worker.stop(patience) for worker in self._workers]
+        self._service.accounts.close()
         self._lives.end(self._cause)
         if not all(ended):
             # A thread inside a hung driver call cannot be torn down in an orderly way: waiting for
@@ -242,6 +231,7 @@ class Daemon:
 
     def _boot(self, worker: Worker) -> Voice:
         voice = boot(worker, self._voices)
+        self._settle_batching(worker)
         # From here on the watchdog's shorter patience counts; a hang may follow at once.
         self._watch.tick()
         # What is there now stays: the collector need not walk it again and again, which would show
@@ -250,6 +240,10 @@ class Daemon:
         gc.freeze()
         self._notifier.ready(self._condition.snapshot().stage)
         return voice
+
+    def _settle_batching(self, worker: Worker) -> None:
+        batch = self._service.settings.daemon.batch
+        settle(worker, batch, self._voices.default, cache_folder(self._host))
 
     def _boot_fallback(self, worker: Worker) -> Voice:
         load(worker)
@@ -305,7 +299,7 @@ class Daemon:
     async def _reload(self) -> None:
         self._notifier.reloading()
         try:
-            await self._take_over()
+            await self._reloader.take_over()
         except OpsError as error:
             self._metrics.reloaded("refused")
             words = " ".join(filter(None, (error.message, error.hint)))
@@ -316,37 +310,6 @@ class Daemon:
             log.info(journal.line("reloaded", voices=len(self._service.voices)))
             status = self._condition.snapshot().stage
         self._notifier.ready(status)
-
-    async def _take_over(self) -> None:
-        """All of it or nothing.
-
-        Raises:
-            OpsError: nothing was changed.
-        """
-        if self._source is None:
-            raise ReloadRefused("This daemon was not told where its configuration is.")
-        if not self._condition.snapshot().ready:
-            raise ReloadRefused("The daemon is not ready.", "Send SIGHUP again when it is.")
-        settings, manifest = await asyncio.to_thread(self._source)
-        refuse_unchangeable(self._all_settings, settings, self._manifest, manifest)
-        engine = self._primary.engine
-        voices = await asyncio.to_thread(load_voices, settings, manifest, engine, self._host)
-        await asyncio.wrap_future(self._primary.errand(lambda: self._prepare(voices)))
-        self._all_settings, self._manifest = settings, manifest
-        self._settings = settings.daemon
-        for worker in self._workers:
-            worker.queue.limit = self._settings.queue_limit
-            worker.queue.seconds = self._settings.queue_seconds
-            worker.batch = self._settings.batch
-        self._gate.configure(self._settings)
-        self._service.take_over(settings, manifest, voices)
-
-    def _prepare(self, voices: Voices) -> None:
-        """Let every voice that is new or different speak; on the engine's thread."""
-        known = {content_voice(voice) for voice in self._service.voices}
-        for voice in voices:
-            if content_voice(voice) not in known:
-                audition(self._primary, voice)
 
     # ---- the end -----------------------------------------------------------------------------
 
@@ -364,7 +327,7 @@ class Daemon:
     def _begin_drain(self) -> None:
         if self._condition.draining:
             return
-        seconds = self._settings.drain_seconds
+        seconds = self._service.settings.daemon.drain_seconds
         log.info(journal.line("draining", seconds=seconds, waiting=len(self._primary.queue)))
         self._condition.drain()
         if self._fallback:
@@ -378,7 +341,7 @@ class Daemon:
         workers = self._workers
         # Speech that is made is not yet speech that was sent: a player may read at its own pace.
         while time.monotonic() < end and (
-            self._server.server_state.tasks or not all(worker.idle for worker in workers)
+            self._server.answering or not all(worker.idle for worker in workers)
         ):
             await asyncio.sleep(0.02)
         for worker in workers:
@@ -386,46 +349,5 @@ class Daemon:
         self._server.leave()
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with our own idea of signals."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        on_started: Callable[[], None],
-        on_signal: Callable[[int], None],
-    ) -> None:
-        super().__init__(config)
-        self._on_started = on_started
-        self._on_signal = on_signal
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        if not self.should_exit:
-            self._on_started()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._on_signal(sig)
-
-    def leave(self) -> None:
-        """End when the answers under way are out."""
-        self.should_exit = True
-
-    def leave_at_once(self) -> None:
-        self.force_exit = True
-        self.should_exit = True
-
-
 def _fallback_ended(error: BaseException) -> None:
     log.error("the fallback's thread ended", exc_info=error)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        raise OpsError(
-            f"Cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}.",
-            f"`ss -ltnp sport = :{port}` shows who does; daemon.port chooses another port.",
-        ) from None

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import time
-from collections import deque
 from typing import Any
 
 import ishowtts_ops
 from ishowtts_ops.config import Manifest, Settings
-from ishowtts_ops.daemon import journal, limits
+from ishowtts_ops.daemon import batch_trial, journal, limits
+from ishowtts_ops.daemon.accounts import Accounts
 from ishowtts_ops.daemon.auth import CALLER
 from ishowtts_ops.daemon.boot import WARM_UP_TEXT
 from ishowtts_ops.daemon.chat import speakable
-from ishowtts_ops.daemon.engine import SAMPLE_RATE, SynthesisRequest, Timings, Voice
+from ishowtts_ops.daemon.engine import SAMPLE_RATE, SynthesisRequest, Voice
 from ishowtts_ops.daemon.failures import (
     Draining,
     NotReady,
@@ -29,9 +30,6 @@ from ishowtts_ops.daemon.voices import Voices
 from ishowtts_ops.daemon.worker import Worker
 
 log = logging.getLogger(__name__)
-
-RECENT = 120
-"""Finished requests that are remembered for the page at `/`."""
 
 PRIORITIES = {"interactive": Priority.INTERACTIVE, "batch": Priority.BATCH}
 
@@ -71,42 +69,55 @@ class Service:
         self.metrics = metrics
         self.primary = primary
         self.fallback = fallback
-        self._started = time.time()
+        self._started = time.monotonic()
         self._settings_sha256 = _sha256(settings.model_dump_json())
         self._manifest_sha256 = _sha256(manifest.model_dump_json())
         self._nfe = manifest.nfe
-        self.cfg_strength = manifest.cfg_strength
-        self.recent: deque[dict[str, str | float]] = deque(maxlen=RECENT)
-        self._spoken = 0
+        self.usual: dict[str, float] = {
+            "nfe": manifest.nfe,
+            "cfg_strength": manifest.cfg_strength,
+        }
+        self.accounts = Accounts(metrics)
         self._publish()
 
     # ---- speech ------------------------------------------------------------------------------
 
     def admit(
-        self, body: SpeechBody, request_id: str, reply: Reply, *, chat: bool = False
+        self,
+        body: SpeechBody,
+        request_id: str,
+        reply: Reply,
+        *,
+        chat: bool = False,
+        whole: bool = False,
     ) -> Admitted:
         """Check everything, then queue.
 
         Args:
             chat: the text is a line of chat.
+            whole: the caller waits for all of it.
 
         Raises:
             Refusal: the request cannot be spoken (now).
         """
-        voice = self.voices.get(body.voice_id)
+        voice = self.voices.speaker(body.voice_id)
         worker, substituted = self._worker_for(body)
         text = self._text(body, voice, worker, chat)
         _refuse_unready(worker)
         daemon = self.settings.daemon
-        seconds = limits.predicted(worker.engine, text, voice, body.speed, daemon.max_audio_seconds)
+        tuning = body.tuning()
+        seconds = limits.predicted(
+            worker.engine, text, voice, body.speed, daemon.max_audio_seconds, tuning.fix_duration
+        )
         job = Job(
             id=request_id,
-            request=SynthesisRequest(text, voice, body.speed, body.nfe, body.seed),
+            request=SynthesisRequest(text, voice, body.speed, body.nfe, body.seed, tuning),
             reply=reply,
             deadline=time.monotonic() + (body.deadline_ms or daemon.deadline_ms) / 1000,
             predicted_seconds=seconds,
             caller=CALLER.get(),
             priority=PRIORITIES[body.priority],
+            whole=whole,
         )
         admitted = Admitted(job, worker, substituted)
         if worker is self.primary and self._may_fall_back(body):
@@ -122,7 +133,7 @@ class Service:
         Raises:
             Refusal: it can never be spoken.
         """
-        voice = self.voices.get(body.voice_id)
+        voice = self.voices.speaker(body.voice_id)
         return self._text(body, voice, self._worker_for(body)[0], chat)
 
     def audition(self, voice: Voice, request_id: str, reply: Reply) -> Admitted:
@@ -175,6 +186,7 @@ class Service:
             predicted_seconds=failed.predicted_seconds,
             caller=failed.caller,
             priority=failed.priority,
+            whole=failed.whole,
             admitted=failed.admitted,
         )
         admitted.job, admitted.worker, admitted.substituted = job, fallback, True
@@ -221,62 +233,13 @@ class Service:
 
     def refused(self, refusal: Refusal, request_id: str) -> None:
         """Book a request that was never admitted."""
-        row = answer_for(refusal)
-        code = refusal.code or row.code
-        self.metrics.refused("none", row.outcome, code)
-        log.info(journal.line("refused", id=request_id, code=code, param=refusal.param))
-
-    def ended(self, worker: Worker, job: Job, outcome: Refusal | Timings) -> None:
-        """Book the end of an admitted job."""
-        engine = worker.engine.name
-        facts: dict[str, str | float | bool | None] = {
-            "id": job.id,
-            "engine": engine,
-            "voice": job.request.voice.id,
-            "chars": len(job.request.text),
-            "caller": job.caller or None,
-        }
-        if isinstance(outcome, Refusal):
-            row = answer_for(outcome)
-            code = outcome.code or row.code
-            self.metrics.refused(engine, row.outcome, code)
-            level = logging.ERROR if row.status == 500 else logging.INFO
-            why = outcome.message if row.status == 500 else None
-            log.log(level, journal.line("not spoken", **facts, code=code, why=why))
-            return
-        self.metrics.spoken(engine, outcome)
-        self._remember(engine, job, outcome)
-        log.info(
-            journal.line(
-                "spoken",
-                **facts,
-                queue_s=outcome.queue,
-                infer_s=outcome.infer,
-                first_audio_s=outcome.first_audio,
-                audio_s=outcome.audio_seconds,
-                rtf=outcome.rtf,
-            )
-        )
-
-    def _remember(self, engine: str, job: Job, timings: Timings) -> None:
-        self._spoken += 1
-        self.recent.append(
-            {
-                "number": self._spoken,
-                "at": time.time(),
-                "engine": engine,
-                "voice": job.request.voice.id,
-                "rtf": round(timings.rtf, 4),
-                "first_audio_seconds": round(timings.first_audio, 4),
-                "queue_seconds": round(timings.queue, 4),
-                "audio_seconds": round(timings.audio_seconds, 3),
-            }
-        )
+        self.accounts.refused(refusal, request_id)
 
     # ---- state -------------------------------------------------------------------------------
 
     def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether requests are welcome, and the whole story as JSON values."""
+        self.accounts.flush()
         worker = self.primary
         now = worker.condition.snapshot()
         story = {
@@ -290,6 +253,7 @@ class Service:
             "sample_rate": SAMPLE_RATE,
             "voices": self.voices.ids,
             "default_voice": self.voices.default.id,
+            "voices_aside": [dataclasses.asdict(one) for one in self.voices.asides],
             "nfe": self._nfe,
             "queue": {
                 "depth": len(worker.queue),
@@ -301,9 +265,10 @@ class Service:
             "recent_rtf": round(worker.pace.rtf, 4),
             "progress_age_seconds": round(worker.pulse.age(), 3),
             "canaries": worker.canaries,
+            "batch": batch_trial.story(worker.batching, self.settings.daemon.batch),
             "fallback": self._fallback_story(),
             "version": ishowtts_ops.__version__,
-            "uptime_seconds": round(time.time() - self._started, 1),
+            "uptime_seconds": round(time.monotonic() - self._started, 1),
             "settings_sha256": self._settings_sha256,
             "manifest_sha256": self._manifest_sha256,
         }
@@ -352,7 +317,22 @@ class Service:
             "Canaries the idle engine has spoken since the start.",
             lambda: float(worker.canaries),
         )
+        metrics.gauge(
+            "ishowtts_batch_most",
+            "How many requests may be computed together; 1 is one by one.",
+            lambda: float(worker.batching.most),
+        )
+        metrics.gauge(
+            "ishowtts_batch_gain_ratio",
+            "Speech per second of the best batch that was measured, over one by one; NaN before.",
+            lambda: max(worker.batching.gains.values(), default=float("nan")),
+        )
         metrics.gauge("ishowtts_voices", "Voices on offer.", lambda: float(len(self.voices)))
+        metrics.gauge(
+            "ishowtts_voices_aside",
+            "Voices that should be on offer and cannot be used; /readyz says why.",
+            lambda: float(len(self.voices.asides)),
+        )
 
 
 def _refuse_unready(worker: Worker) -> None:

@@ -113,7 +113,9 @@ class ToneEngine(Engine):
             piece = request.text[start : start + PIECE_CHARACTERS]
             yield _spoil(tones(piece, request.voice.id, request.speed), faults)
 
-    def predict_seconds(self, text: str, voice: Voice, speed: float) -> float:
+    def predict_seconds(
+        self, text: str, voice: Voice, speed: float, fixed: float | None = None
+    ) -> float:
         return len(text) * CHARACTER_SECONDS / speed
 
     def close(self) -> None:

@@ -137,15 +137,24 @@ def offer_of(form: Mapping[str, str | bytes]) -> Offer:
 
 
 async def arrive(
-    service: Service, voice_id: str, offer: Offer, request_id: str, receive: Receive
+    service: Service,
+    voice_id: str,
+    offer: Offer,
+    request_id: str,
+    receive: Receive,
+    *,
+    new: bool = False,
 ) -> Arrival:
     """Add a voice, or replace the one of that id, of which it keeps what is not offered.
+
+    Args:
+        new: there must be none of that id.
 
     Raises:
         Refusal: nothing was changed.
     """
     voices = service.voices
-    voices.admit(voice_id)
+    voices.admit(voice_id, new=new)
     voices.store.ready()
     before = voices.get(voice_id) if voice_id in voices.ids else None
     old = before.reference if before else None
@@ -155,9 +164,19 @@ async def arrive(
     report = await _report(offer.audio, old, text)
     language = offer.language or (before.language if before else None)
     reference = keyed(report.samples, SAMPLE_RATE, text)
-    await _audition(service, Voice(voice_id, language, reference), request_id, receive)
-    kept = await asyncio.to_thread(voices.put, voice_id, language, reference)
+    try:
+        await _audition(service, Voice(voice_id, language, reference), request_id, receive)
+        kept = await asyncio.to_thread(voices.put, voice_id, language, reference, new=new)
+    finally:
+        forget_others(service)
     return Arrival(kept, report)
+
+
+def forget_others(service: Service) -> None:
+    """Have the engine let go of what it prepared for voices that are on offer no more. One that
+    somebody still waits for is prepared again when its turn comes."""
+    engine, voices = service.primary.engine, service.voices
+    service.primary.errand(lambda: engine.keep(voices.contents))
 
 
 async def _report(audio: bytes | None, old: Reference | None, text: str) -> Report:

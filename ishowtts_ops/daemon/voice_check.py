@@ -22,22 +22,43 @@ from ishowtts_ops.daemon.failures import BadVoice, Json
 from ishowtts_ops.daemon.text import predict_spoken_seconds
 
 LONGEST_FILE_S = 120.0
-SHORTEST_S, SHORT_S = 1.0, 2.5
 LONGEST_S = 12.0
 """F5-TTS cuts a longer reference here, and its transcript would then be too long for it."""
-QUIETEST_DB, QUIET_DB = -45.0, -35.0
-CLIPPED, A_LITTLE_CLIPPED = 0.01, 0.001
 FULL_SCALE = 0.999
-SILENT, RATHER_SILENT = 0.6, 0.4
 PAUSE_DB = -50.0
 EDGE_DB = -42.0
 EDGE_KEPT_S = 0.05
 NORMAL_RATE = 15.0
-SLOWEST, SLOW, FAST, FASTEST = 7.0, 10.0, 22.0, 28.0
 """Characters a second. A character of a syllabic script counts as 15 / 4.5 of them."""
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,ogg,mp3,aac,flac,wav,amr,aiff"
 """What FFmpeg may take an upload for. Not its playlists, which name other files to open."""
 _FRAME = SAMPLE_RATE // 50
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is still good.
+
+    Attributes:
+        shortest, longest: seconds that are not silence.
+        quietest: dBFS.
+        clipped, silent: parts of the whole.
+        slowest, fastest: as NORMAL_RATE.
+    """
+
+    shortest: float
+    longest: float
+    quietest: float
+    clipped: float
+    silent: float
+    slowest: float
+    fastest: float
+
+
+ACCEPTED = Limits(1.0, LONGEST_S, -45.0, 0.01, 0.6, 7.0, 28.0)
+"""Beyond them a recording is refused."""
+USUAL = Limits(2.5, LONGEST_S, -35.0, 0.001, 0.4, 10.0, 22.0)
+"""Beyond them something is said."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +82,7 @@ class Report:
 
     Attributes:
         samples: mono at SAMPLE_RATE, silent edges cut.
-        rate: characters a second of the transcript, as SLOWEST says.
+        rate: characters a second of the transcript, as NORMAL_RATE.
         level_db: RMS of what is not a pause, in dBFS.
         clipped: part of the samples at full scale.
         silence: part of the time that is a pause.
@@ -136,7 +157,10 @@ def examine(samples: Samples, rate: int, text: str) -> Report:
     if not finite:
         broken = Problem("broken", "audio", "The recording holds values that are no numbers.")
         return _with(report, [broken], [])
-    return _with(report, _problems(report), _warnings(report))
+    problems = _beyond(report, ACCEPTED)
+    # What is hardly heard cannot be judged any further.
+    quiet = [problem for problem in problems if problem.code == "too_quiet"]
+    return _with(report, quiet or problems, _beyond(report, USUAL))
 
 
 def check(data: bytes, text: str) -> Report:
@@ -180,42 +204,24 @@ def _with(report: Report, problems: list[Problem], warnings: list[Problem]) -> R
     return dataclasses.replace(report, problems=tuple(problems), warnings=tuple(warnings))
 
 
-def _problems(report: Report) -> list[Problem]:
-    if report.level_db < QUIETEST_DB:
-        words = f"The recording is too quiet: {report.level_db:.0f} dBFS; -25 is good."
-        return [Problem("too_quiet", "audio", words)]
+def _beyond(report: Report, limits: Limits) -> list[Problem]:
     found = []
-    length = f"{report.seconds:.1f} s of the recording is not silence"
-    if report.seconds < SHORTEST_S:
-        found.append(Problem("too_short", "audio", f"Only {length}."))
-    if report.seconds > LONGEST_S:
-        found.append(Problem("too_long", "audio", f"{length}; at most {LONGEST_S:.0f} s are used."))
-    if report.clipped > CLIPPED:
-        words = f"{report.clipped:.1%} of the recording is clipped: it was too loud."
-        found.append(Problem("clipped", "audio", words))
-    if report.silence > SILENT:
-        words = f"{report.silence:.0%} of the recording is silence."
-        found.append(Problem("mostly_silence", "audio", words))
-    if not SLOWEST <= report.rate <= FASTEST:
-        found.append(Problem("transcript_rate", "text", _rate_words(report)))
-    return found
-
-
-def _warnings(report: Report) -> list[Problem]:
-    found = []
-    if report.seconds < SHORT_S:
-        words = f"The recording is short: {report.seconds:.1f} s."
-        found.append(Problem("too_short", "audio", words))
-    if report.level_db < QUIET_DB:
-        words = f"The recording is quiet: {report.level_db:.0f} dBFS."
+    heard = f"{report.seconds:.1f} s of the recording is not silence"
+    if report.level_db < limits.quietest:
+        words = f"The recording is quiet: {report.level_db:.0f} dBFS; -25 is good."
         found.append(Problem("too_quiet", "audio", words))
-    if report.clipped > A_LITTLE_CLIPPED:
-        words = f"{report.clipped:.2%} of the recording is clipped."
+    if report.seconds < limits.shortest:
+        found.append(Problem("too_short", "audio", f"Only {heard}."))
+    if report.seconds > limits.longest:
+        words = f"{heard}; at most {limits.longest:.0f} s are used."
+        found.append(Problem("too_long", "audio", words))
+    if report.clipped > limits.clipped:
+        words = f"{report.clipped:.2%} of the recording is clipped: it was too loud."
         found.append(Problem("clipped", "audio", words))
-    if report.silence > RATHER_SILENT:
+    if report.silence > limits.silent:
         words = f"{report.silence:.0%} of the recording is silence."
         found.append(Problem("mostly_silence", "audio", words))
-    if not SLOW <= report.rate <= FAST:
+    if not limits.slowest <= report.rate <= limits.fastest:
         found.append(Problem("transcript_rate", "text", _rate_words(report)))
     return found
 

@@ -1,19 +1,22 @@
 """Voices that were given to the running daemon, kept on disk.
 
     FOLDER/voices.json          who there is: id, language, transcript, key, when
+    FOLDER/voices.before        the list as it was before the last change
     FOLDER/audio/KEY.wav        a recording in the form engines use; KEY is the hash of its content
+    FOLDER/aside/KEY.wav        one that was found damaged
 
 No name on disk comes from a request. Every file is written aside and moved into place, audio before
 the list that names it, so that whenever the power goes a whole state is left. Recordings were
-decoded, brought to one rate and trimmed when they came; that work is never done again.
+decoded, brought to one rate and trimmed when they came; that work is never done again. A voice that
+is damaged all the same is put aside with the reason, until it is replaced or deleted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,12 +28,14 @@ import soundfile
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ishowtts_ops.daemon import journal
+from ishowtts_ops.daemon.durable import write_file
 from ishowtts_ops.daemon.engine import Reference, Samples, Voice
 from ishowtts_ops.daemon.failures import StoreFailed
 
 log = logging.getLogger(__name__)
 
 LIST = "voices.json"
+BEFORE = "voices.before"
 MOST_VOICES = 64
 """As many as the F5 engine keeps prepared."""
 
@@ -41,6 +46,18 @@ class KeyedReference(Reference):
     again for other content, hashes are not."""
 
     key: str = ""
+
+
+@dataclass(frozen=True)
+class Aside:
+    """A voice that is known and cannot be used.
+
+    Attributes:
+        why: one sentence.
+    """
+
+    id: str
+    why: str
 
 
 class _Entry(BaseModel):
@@ -69,21 +86,33 @@ class VoiceStore:
         self.folder = folder
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
+        self._aside: dict[str, str] = {}
 
     def load(self) -> list[Voice]:
-        """All voices that are whole; what is damaged is named in the journal and left out."""
+        """All voices that are whole. What is damaged is put aside, see `asides`; never raises."""
         if self.folder is None:
             return []
         with self._lock:
-            found = {}
-            voices = []
-            for entry in self._read_list():
-                voice = self._read(entry)
-                if voice is not None:
-                    found[entry.id] = entry
-                    voices.append(voice)
-            self._entries = found
+            voices, used = [], set()
+            self._entries, self._aside = {}, {}
+            for entry in self._read_list(self.folder):
+                self._entries[entry.id] = entry
+                try:
+                    voices.append(_read(self.folder, entry))
+                    used.add(_audio_key(entry))
+                except (OSError, ValueError) as error:
+                    why = self._aside[entry.id] = _first_line(error)
+                    log.error(journal.line("a voice is put aside", voice=entry.id, why=why))
+            for voice_id in self._aside:
+                # Two transcripts may share a recording.
+                if (name := _audio_key(self._entries[voice_id])) not in used:
+                    _put_aside(self.folder, name)
             return voices
+
+    @property
+    def asides(self) -> list[Aside]:
+        """The damaged ones."""
+        return [Aside(voice_id, why) for voice_id, why in self._aside.items()]
 
     def put(self, voice_id: str, language: str | None, reference: KeyedReference) -> Voice:
         """Keep a voice, in place of one of the same id.
@@ -102,8 +131,9 @@ class VoiceStore:
         )
         with self._lock:
             audio = folder / "audio" / f"{_digest(reference.samples, reference.sample_rate)}.wav"
-            self._try(lambda: _write(audio, _as_wav(reference)))
+            self._try(lambda: write_file(audio, _as_wav(reference)))
             self._replace({**self._entries, voice_id: entry})
+            self._aside.pop(voice_id, None)
         return Voice(voice_id, language, reference)
 
     def remove(self, voice_id: str) -> None:
@@ -114,6 +144,7 @@ class VoiceStore:
         """
         with self._lock:
             self._replace({key: e for key, e in self._entries.items() if key != voice_id})
+            self._aside.pop(voice_id, None)
 
     def updated_at(self, voice_id: str) -> str | None:
         """When a voice came, in ISO 8601; None for one that is not of this store."""
@@ -136,12 +167,13 @@ class VoiceStore:
             return
         folder = self.ready()
         text = _Listing(voices=list(entries.values())).model_dump_json(indent=1)
-        self._try(lambda: _write(folder / LIST, text.encode()))
+        self._try(lambda: _write_list(folder, text.encode()))
+        # Only what this list has let go of: what it does not know may be another's to mend.
+        used = {_audio_key(entry) for entry in entries.values()}
+        for lost in {_audio_key(entry) for entry in self._entries.values()} - used:
+            for place in ("audio", "aside"):
+                _unlink(folder / place / f"{lost}.wav")
         self._entries = entries
-        used = {f"{_audio_key(entry)}.wav" for entry in entries.values()}
-        for file in (folder / "audio").glob("*.wav"):
-            if file.name not in used:
-                file.unlink(missing_ok=True)
 
     def _try(self, write: Callable[[], None]) -> None:
         try:
@@ -152,31 +184,70 @@ class VoiceStore:
                 "Look at the disk: df -h /var/lib",
             ) from None
 
-    def _read_list(self) -> list[_Entry]:
-        folder = self.ready()
+    def _read_list(self, folder: Path) -> list[_Entry]:
         path = folder / LIST
         try:
-            return _Listing.model_validate_json(path.read_bytes()).voices
+            return _parse_list(path)
         except FileNotFoundError:
             return []
         except (OSError, ValidationError) as error:
             log.error(journal.line("the list of voices is damaged", why=_first_line(error)))
+        try:
             # Out of the way, and there for whoever wants to mend it.
             path.replace(path.with_suffix(".damaged"))
-            return []
-
-    def _read(self, entry: _Entry) -> Voice | None:
-        path = self.ready() / "audio" / f"{_audio_key(entry)}.wav"
+        except OSError as error:
+            log.error(journal.line("it cannot be put aside", why=error.strerror))
         try:
-            samples, rate = soundfile.read(path, dtype="float32")
-        except (OSError, soundfile.SoundFileError) as error:
-            log.error(journal.line("a voice is lost", voice=entry.id, why=_first_line(error)))
-            return None
-        reference = keyed(samples, int(rate), entry.text)
-        if reference.key != entry.key:
-            log.error(journal.line("a voice is damaged", voice=entry.id))
-            return None
-        return Voice(entry.id, entry.language, reference)
+            found = _parse_list(folder / BEFORE)
+        except (OSError, ValidationError):
+            return []
+        log.warning(journal.line("the list before its last change is used", voices=len(found)))
+        return found
+
+
+def _put_aside(folder: Path, key: str) -> None:
+    try:
+        (folder / "aside").mkdir(exist_ok=True, mode=0o700)
+        (folder / "audio" / f"{key}.wav").replace(folder / "aside" / f"{key}.wav")
+    except OSError:
+        # It is not there, or the disk is not to be written to: it is left out either way.
+        return
+
+
+def _parse_list(path: Path) -> list[_Entry]:
+    return _Listing.model_validate_json(path.read_bytes()).voices
+
+
+def _write_list(folder: Path, data: bytes) -> None:
+    with contextlib.suppress(OSError, ValidationError):
+        _parse_list(folder / LIST)
+        write_file(folder / BEFORE, (folder / LIST).read_bytes())
+    write_file(folder / LIST, data)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning(journal.line("cannot remove", file=path.name, why=error.strerror))
+
+
+def _read(folder: Path, entry: _Entry) -> Voice:
+    """Raises OSError or ValueError with what is wrong with it, as a sentence."""
+    name = f"{_audio_key(entry)}.wav"
+    path = folder / "audio" / name
+    if not path.is_file():
+        if (folder / "aside" / name).is_file():
+            raise ValueError("Its recording was found damaged at an earlier start.")
+        raise ValueError("Its recording is gone.")
+    try:
+        samples, rate = soundfile.read(path, dtype="float32")
+    except (OSError, soundfile.SoundFileError) as error:
+        raise ValueError(f"Its recording cannot be read: {_first_line(error)}") from None
+    reference = keyed(samples, int(rate), entry.text)
+    if reference.key != entry.key:
+        raise ValueError("Its recording or transcript is not the one that was kept.")
+    return Voice(entry.id, entry.language, reference)
 
 
 def keyed(samples: Samples, sample_rate: int, text: str) -> KeyedReference:
@@ -203,20 +274,6 @@ def _as_wav(reference: Reference) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(buffer, reference.samples, reference.sample_rate, "FLOAT", format="WAV")
     return buffer.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    aside = path.with_name(f".{path.name}.new")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
 
 
 def _first_line(error: Exception) -> str:

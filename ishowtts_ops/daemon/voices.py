@@ -1,13 +1,10 @@
-"""The voices a daemon offers: those install wrote down, those an engine has built in, and those
-that were given to it while it ran. The last win over the others of the same id, and when they are
-deleted the others are back."""
+"""The voices of this box for its engine: the recordings that install wrote down, what the engine
+has built in, and those that were given to the daemon before."""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +13,9 @@ import soundfile
 from ishowtts_ops.config import Manifest, Settings, VoiceEntry
 from ishowtts_ops.daemon import journal
 from ishowtts_ops.daemon.engine import Engine, StartRefused, Voice
-from ishowtts_ops.daemon.failures import UnknownVoice, VoiceConflict
-from ishowtts_ops.daemon.voice_store import MOST_VOICES, KeyedReference, VoiceStore, keyed
+from ishowtts_ops.daemon.voice_store import Aside, VoiceStore, keyed
+from ishowtts_ops.daemon.voice_table import Base
+from ishowtts_ops.daemon.voice_table import Voices as Voices
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host
 
@@ -25,152 +23,80 @@ log = logging.getLogger(__name__)
 
 SHORTEST_REFERENCE_S = 0.5
 STATE_DIR = "/var/lib/ishowtts-tts"
+MEND = "Correct `voices` and `default_voice` in the configuration, then run `ishowtts-ops install`."
 
 
-class Voices:
-    """Voices by id, in order; the default one is always among them. Safe from every thread: each
-    change makes a new table, and whoever walks the old one ends with it.
-
-    Args:
-        voices: those that are always there.
-        store: those that were added; None for none.
-    """
-
-    def __init__(
-        self, voices: Iterable[Voice], default: str, store: VoiceStore | None = None
-    ) -> None:
-        self._base = {voice.id: voice for voice in voices}
-        self.store = store or VoiceStore(None)
-        self._lock = threading.Lock()
-        self._added = {voice.id: voice for voice in self.store.load()}
-        self._all = {**self._base, **self._added}
-        self._default = default
-        if default not in self._all:
-            raise UnknownVoice(default, self.ids)
-
-    def __iter__(self) -> Iterator[Voice]:
-        return iter(list(self._all.values()))
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-    @property
-    def ids(self) -> list[str]:
-        return list(self._all)
-
-    @property
-    def default(self) -> Voice:
-        return self._all[self._default]
-
-    def get(self, voice_id: str | None) -> Voice:
-        """The voice of that name, the default one for None.
-
-        Raises:
-            UnknownVoice: with the voices there are.
-        """
-        if voice_id is None:
-            return self.default
-        try:
-            return self._all[voice_id]
-        except KeyError:
-            raise UnknownVoice(voice_id, self.ids) from None
-
-    def baseline(self, voice_id: str) -> Voice | None:
-        """The voice that is always there under this id."""
-        return self._base.get(voice_id)
-
-    def added(self, voice_id: str) -> Voice | None:
-        """The voice that was added under this id."""
-        return self._added.get(voice_id)
-
-    def admit(self, voice_id: str) -> None:
-        """Raises VoiceConflict where one more voice is one too many."""
-        if voice_id not in self._all and len(self._all) >= MOST_VOICES:
-            raise VoiceConflict(
-                f"There are {MOST_VOICES} voices, which is the limit.",
-                "Delete one first.",
-                code="too_many_voices",
-            )
-
-    def put(self, voice_id: str, language: str | None, reference: KeyedReference) -> Voice:
-        """Keep a voice and offer it from now on, in place of the one of the same id.
-
-        Raises:
-            VoiceConflict: as `admit`.
-            StoreFailed: nothing was changed.
-        """
-        with self._lock:
-            self.admit(voice_id)
-            voice = self.store.put(voice_id, language, reference)
-            self._added = {**self._added, voice_id: voice}
-            self._all = {**self._base, **self._added}
-        return voice
-
-    def remove(self, voice_id: str) -> Voice | None:
-        """Take an added voice back; returns the one that is there instead.
-
-        Raises:
-            UnknownVoice: there is none of this id.
-            VoiceConflict: it belongs to the box's configuration, or is the default one.
-            StoreFailed: nothing was changed.
-        """
-        with self._lock:
-            self.get(voice_id)
-            if voice_id not in self._added:
-                raise VoiceConflict(
-                    f"The voice {voice_id!r} belongs to the box's configuration.",
-                    "Take it out of `voices` there; only added voices can be deleted here.",
-                    code="voice_read_only",
-                )
-            if voice_id == self._default and voice_id not in self._base:
-                raise VoiceConflict(
-                    f"The voice {voice_id!r} is the default one.",
-                    "Choose another default_voice first.",
-                    code="voice_is_default",
-                )
-            self.store.remove(voice_id)
-            self._added = {key: v for key, v in self._added.items() if key != voice_id}
-            self._all = {**self._base, **self._added}
-            return self._base.get(voice_id)
-
-
-def load_voices(settings: Settings, manifest: Manifest, engine: Engine, host: Host) -> Voices:
+def load_voices(
+    settings: Settings, manifest: Manifest, engine: Engine, host: Host, *, strict: bool = True
+) -> Voices:
     """The voices of this box for this engine.
 
+    Args:
+        strict: one recording that cannot be used refuses them all; else it is put aside.
+
     Raises:
-        StartRefused: a recording cannot be used, there is no voice at all, or the default is none
-            of them; all problems at once.
+        StartRefused: there is no voice, or the default is none of them, or see `strict`; all
+            problems at once.
+    """
+    folder = state_folder(settings, host)
+    if folder is None:
+        log.info(journal.line("no voices can be added: no writable folder"))
+    store = VoiceStore(folder)
+    added = store.load()
+    ids, lost = [voice.id for voice in added], [aside.id for aside in store.asides]
+    base = read_base(settings, manifest, engine, host, ids, lost, strict=strict)
+    return Voices(base.voices, base.default, store, added, base.asides)
+
+
+def read_base(
+    settings: Settings,
+    manifest: Manifest,
+    engine: Engine,
+    host: Host,
+    added: list[str],
+    lost: list[str],
+    *,
+    strict: bool = True,
+) -> Base:
+    """The voices that are always there, beside those that were `added`.
+
+    Args:
+        lost: added ones that were put aside: they may be the default one.
+
+    Raises:
+        StartRefused: as `load_voices`.
     """
     problems: list[str] = []
+    asides: list[Aside] = []
     voices: list[Voice] = []
     for entry in manifest.voices or settings.voices:
         try:
             voices.append(_voice(entry, host) if engine.needs_reference else _name_only(entry))
         except OpsError as error:
-            problems.append(error.message)
+            asides.append(Aside(entry.id, error.message))
     taken = {voice.id for voice in voices}
     voices += [voice for voice in engine.builtin if voice.id not in taken]
-    store = VoiceStore(state_folder(settings, host))
-    added = [voice.id for voice in store.load()]
     known = [*(voice.id for voice in voices), *added]
-    if not known and not problems:
+    if asides and (strict or not known):
+        problems += [aside.why for aside in asides]
+    elif not known:
         problems.append(f"The engine `{engine.name}` speaks by recorded voices, and there is none.")
     wanted = settings.default_voice or manifest.default_voice
-    if wanted is not None and wanted not in known and not problems:
+    missing = [*known, *lost, *(aside.id for aside in asides)]
+    if wanted is not None and wanted not in missing and not problems:
         names = ", ".join(dict.fromkeys(known))
         problems.append(f"default_voice is {wanted!r}, which is none of the voices: {names}.")
     if problems:
-        raise StartRefused(
-            " ".join(problems),
-            "Correct `voices` and `default_voice` in the configuration, then run "
-            "`ishowtts-ops install`.",
-        )
-    return Voices(voices, wanted or known[0], store)
+        raise StartRefused(" ".join(problems), MEND)
+    for aside in asides:
+        log.error(journal.line("a voice is put aside", voice=aside.id, why=aside.why))
+    return Base(tuple(voices), wanted or known[0], tuple(asides))
 
 
 def state_folder(settings: Settings, host: Host) -> Path | None:
     """Where added voices are kept: `daemon.state_dir` of the configuration, else what systemd made
-    for us (StateDirectory=), else its usual place, which is made on a box in a folder only."""
+    for us (StateDirectory=), else its usual place, which is made on a box in a folder only.
+    None where it takes no writes."""
     given = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     if settings.daemon.state_dir is not None:
         folder = host.path(settings.daemon.state_dir)
@@ -183,7 +109,6 @@ def state_folder(settings: Settings, host: Host) -> Path | None:
             log.warning(journal.line("cannot make a folder for voices", why=error.strerror))
     if folder.is_dir() and os.access(folder, os.W_OK):
         return folder / "voices"
-    log.info(journal.line("no voices can be added: no writable folder", folder=str(folder)))
     return None
 
 

@@ -9,7 +9,7 @@ In, as JSON text:
 Out, in the order in which they were asked for:
     {"type": "begin", "id": "a", "sentences": 2, "format": "pcm", "sample_rate": 24000}
     {"type": "sentence", "id": "a", "index": 0, "text": "…", "engine": …, "voice": …,
-     "fallback": false}
+     "fallback": false, "ignored": ["names of fields that were not obeyed"]}
     binary frames: this sentence, a whole file in its format
     {"type": "sentence_end", "id": "a", "index": 0, "usage": {…}, "timings": {…}}
     {"type": "end", "id": "a"}  |  {"type": "cancelled", "id": "a"}
@@ -25,6 +25,7 @@ import contextlib
 import functools
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,8 @@ from ishowtts_ops.daemon import failures
 from ishowtts_ops.daemon.audio import ENCODERS
 from ishowtts_ops.daemon.delivery import Delivery, encoded
 from ishowtts_ops.daemon.engine import SAMPLE_RATE
-from ishowtts_ops.daemon.failures import BadInput, CallerGone, QueueFull, Refusal
+from ishowtts_ops.daemon.failures import BadInput, CallerGone, QueueFull, RateLimited, Refusal
+from ishowtts_ops.daemon.routes_speech import unheard
 from ishowtts_ops.daemon.schema import SpeechBody, read_json, validate
 from ishowtts_ops.daemon.service import Service
 from ishowtts_ops.daemon.sse import account
@@ -85,6 +87,7 @@ class Session:
         self._service = service
         self._socket = socket
         self._request_id: str = socket.scope["state"]["request_id"]
+        self._spend: Callable[[], float] = socket.scope["state"].get("spend", lambda: 0.0)
         self._waiting: deque[Utterance] = deque()
         self._current: Utterance | None = None
         self._more = asyncio.Event()
@@ -144,6 +147,13 @@ class Session:
             raise QueueFull(
                 f"{MOST_WAITING} texts of this connection are waiting, which is the limit.",
                 "Wait for an end.",
+            )
+        wait = self._spend()
+        if wait > 0:
+            raise RateLimited(
+                "Too many requests in a short time.",
+                "Try again after the time in retry_after.",
+                retry_after=wait,
             )
         fields = {name: value for name, value in data.items() if name not in ("type", "id")}
         body = validate(SpeechBody, {"response_format": "pcm", **fields})
@@ -214,6 +224,7 @@ class Session:
                 engine=delivery.admitted.worker.engine.name,
                 voice=delivery.admitted.job.request.voice.id,
                 fallback=delivery.admitted.substituted,
+                ignored=unheard(self._service, delivery, utterance.body),
             )
             async for data in encoded(delivery, first, ENCODERS[format]()):
                 await self._socket.send_bytes(data)

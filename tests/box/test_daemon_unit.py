@@ -85,9 +85,14 @@ def test_reload_takes_over_or_says_why_not(running: tuple[Box, Daemon]) -> None:
 def test_an_entry_of_the_journal_is_found_by_its_request(running: tuple[Box, Daemon]) -> None:
     box, daemon = running
     request = daemon.say("short").headers["x-request-id"]
-    found = box.exec(
-        "journalctl", "--output=cat", f"--unit={DAEMON}", f"ISHOWTTS_ID={request}"
-    ).stdout.splitlines()
+
+    def entries() -> list[str]:
+        shown = box.exec("journalctl", "--output=cat", f"--unit={DAEMON}", f"ISHOWTTS_ID={request}")
+        return shown.stdout.splitlines()
+
+    # The books are written just after the answer.
+    eventually(lambda: bool(entries()), "the journal has it")
+    found = entries()
     assert len(found) == 1
     assert found[0].startswith("spoken ") and "short" not in found[0].replace("short=", "")
 

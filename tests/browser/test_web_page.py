@@ -119,3 +119,44 @@ def test_nothing_comes_from_elsewhere_and_nothing_complains(page: Page, server: 
 def test_a_daemon_that_is_gone_is_said(page: Page, server: Server) -> None:
     server.process.kill()
     page.eventually("document.querySelector('#state').textContent.includes('does not answer')")
+
+
+def test_a_page_before_a_locked_daemon_asks_for_the_key(tmp_path: Path) -> None:
+    import hashlib
+
+    key = "4a5b6c7d8e9f00112233445566778899"
+    keys = [{"name": "me", "hash": "sha256:" + hashlib.sha256(key.encode()).hexdigest()}]
+    daemon = {"api_keys": keys, "api_keys_for": "everyone"}
+    assert BROWSER is not None
+    with serving(tmp_path, daemon=daemon) as locked, browsing(BROWSER) as tab:
+        locked.http.headers["X-Api-Key"] = key
+        locked.wait_ready()
+        tab.open(locked.url)
+        tab.eventually("document.querySelector('#locked')?.hidden === false")
+        tab.eventually("document.querySelector('#state').textContent.includes('wants an API key')")
+        tab.value(
+            f"(() => {{ const k = document.querySelector('#key'); k.value = '{key}';"
+            " k.dispatchEvent(new Event('change')); })()"
+        )
+        tab.eventually("document.querySelector('#voice').options.length == 2")
+        assert spoken(tab, "hello").startswith("0.3 s of speech")
+        tab.eventually("document.querySelector('#state').className == 'ready'")
+
+
+def test_a_voice_that_was_put_aside_is_shown_with_its_reason(tmp_path: Path) -> None:
+    import json
+
+    entry = {"id": "anna", "text": "words", "key": "0" * 64 + "-" + "0" * 16, "updated_at": "2026"}
+    (tmp_path / "state/voices").mkdir(parents=True)
+    (tmp_path / "state/voices/voices.json").write_text(json.dumps({"voices": [entry]}))
+    assert BROWSER is not None
+    daemon = {"state_dir": str(tmp_path / "state")}
+    with serving(tmp_path, daemon=daemon) as server, browsing(BROWSER) as tab:
+        server.wait_ready()
+        tab.open(server.url)
+        tab.eventually("document.querySelector('#aside')?.hidden === false")
+        words = tab.value("document.querySelector('#aside').textContent")
+        assert words == "anna cannot be used: Its recording is gone."
+        assert spoken(tab, "hello")
+        tab.eventually("document.querySelectorAll('#recent tr').length == 1")
+        assert "tone-a" in tab.value("document.querySelector('#recent').innerText")

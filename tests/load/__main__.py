@@ -3,6 +3,10 @@
 python -m tests.load overhead --times 5 -o docs/measurements/daemon-overhead.json
 python -m tests.load crowd              -o docs/measurements/daemon-crowd.json
 python -m tests.load soak --requests 10000 -o docs/measurements/daemon-soak.json
+
+Other work on the machine shows in the tail of every figure, so each run says how much there was.
+Where there is much, `chrt -r 1 python -m tests.load …` runs both sides before all of it, which is
+what two cores of their own would give; the document says so.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import Any
 import uvloop
 
 from tests.load import loads
+from tests.load.machine import Surroundings, priority
 from tests.service.daemon.daemon_server import serving
 
 
@@ -41,6 +46,7 @@ def main() -> None:
                 "cpus": os.cpu_count(),
                 "arch": platform.machine(),
                 "python": platform.python_version(),
+                "priority": priority(),
             },
             "runs": runs,
         },
@@ -52,10 +58,11 @@ def main() -> None:
 
 
 def _once(given: argparse.Namespace) -> dict[str, Any]:
-    before = os.getloadavg()[0]
     env = {"ISHOWTTS_TONE_FAULT": "slow:0.02"} if given.load == "crowd" else {}
     daemon = {"queue_limit": 16 if given.load == "crowd" else 64}
+    surroundings = Surroundings()
     with (
+        surroundings,
         tempfile.TemporaryDirectory() as folder,
         serving(Path(folder) / "box", env=env, daemon=daemon) as server,
     ):
@@ -68,7 +75,7 @@ def _once(given: argparse.Namespace) -> dict[str, Any]:
             work = loads.soak(server.port, server.process.pid, given.requests)
         found = uvloop.run(work)
         assert server.stop() == 0, server.log
-    return {**found, "load_average_before": round(before, 2)}
+    return {**found, "surroundings": surroundings.found}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; `whole` is false when the connection ended before the answer did."""
+    """What came back; `whole` is false when the connection ended before the answer did.
+
+    Attributes:
+        first_audio_s: until the first piece of a streamed body was read whole; of others, all.
+    """
 
     status: int
     headers: dict[str, str]
@@ -19,6 +23,7 @@ class Answer:
     whole: bool
     first_byte_s: float
     total_s: float
+    first_audio_s: float
 
     def seconds(self, name: str) -> float:
         return float(self.headers[f"x-ishowtts-{name}-seconds"])
@@ -70,26 +75,30 @@ class Wire:
             name.lower(): value.strip()
             for name, _, value in (line.partition(":") for line in head[1:] if line)
         }
-        whole = True
+        whole, piece = True, 0.0
         try:
             if "content-length" in headers:
                 body = await self._reader.readexactly(int(headers["content-length"]))
             else:
-                body = await self._chunks()
+                body, piece = await self._chunks()
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             body, whole = getattr(error, "partial", b""), False
         ended = time.perf_counter()
         if not whole or headers.get("connection") == "close":
             self.close()
-        return Answer(int(head[0].split()[1]), headers, body, whole, first - began, ended - began)
+        piece = piece or ended
+        took = (first - began, ended - began, piece - began)
+        return Answer(int(head[0].split()[1]), headers, body, whole, *took)
 
-    async def _chunks(self) -> bytes:
+    async def _chunks(self) -> tuple[bytes, float]:
+        """The body, and when its first piece was there."""
         assert self._reader
-        parts = []
+        parts, first = [], 0.0
         while size := int(await self._reader.readline(), 16):
             parts.append((await self._reader.readexactly(size + 2))[:-2])
+            first = first or time.perf_counter()
         await self._reader.readexactly(2)
-        return b"".join(parts)
+        return b"".join(parts), first
 
 
 def speech_request(**fields: Any) -> bytes:

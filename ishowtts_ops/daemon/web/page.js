@@ -4,7 +4,9 @@
 
 const RATE = 24000;
 const KEPT = 120;
-const COLOURS = ["#2a6fdb", "#d9480f", "#1a9c4b", "#9c36b5", "#b08900", "#0b7285", "#c2255c"];
+const COLOURS = ["#3b7de0", "#e0662a", "#1f9d55", "#a34ec4"];
+const HEAT = ["tj", "gpu", "cpu"];
+const ROWS = 6;
 const $ = (id) => document.getElementById(id);
 
 const page = {
@@ -19,18 +21,23 @@ function headers() {
 
 async function get(path) {
   const answer = await fetch(path, { headers: headers() });
-  if (answer.status === 401) $("locked").hidden = false;
+  if (answer.status === 401) {
+    $("locked").hidden = false;
+    throw new Error((await answer.json()).error.message, { cause: "key" });
+  }
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 }
 
 async function loadVoices() {
-  const { voices, default_voice } = await get("/v1/voices");
+  const { voices, default_voice, aside } = await get("/v1/voices");
   const chosen = $("voice").value || default_voice;
   $("voice").replaceChildren(...voices.map((voice) => {
     const language = voice.language ? ` (${voice.language})` : "";
     return new Option(voice.id + language, voice.id, false, voice.id === chosen);
   }));
+  $("aside").hidden = aside.length === 0;
+  $("aside").textContent = aside.map((voice) => `${voice.id} cannot be used: ${voice.why}`).join(" ");
 }
 
 // ---- speech --------------------------------------------------------------------------------------
@@ -91,7 +98,8 @@ async function speak() {
     }
     Object.assign($("result").dataset, { frames, peak, engine: answer.headers.get("x-ishowtts-engine") });
     const note = answer.headers.get("x-ishowtts-fallback") === "true" ? ", by the fallback voice" : "";
-    tell(`${(frames / RATE).toFixed(1)} s of speech, first audio after ${first.toFixed(0)} ms${note}`);
+    const ignored = answer.headers.get("x-ishowtts-ignored");
+    tell(`${(frames / RATE).toFixed(1)} s of speech, first audio after ${first.toFixed(0)} ms${note}${ignored ? `, without ${ignored}` : ""}`);
   } catch (error) {
     if (error.name === "AbortError") tell("Stopped.");
     else tell(error.message, true);
@@ -115,40 +123,98 @@ function keep(rows, name, value) {
   if (row.length > KEPT) row.shift();
 }
 
-function draw(id, rows, digits) {
-  const canvas = $(id), pen = canvas.getContext("2d");
-  const { width, height } = canvas;
-  pen.clearRect(0, 0, width, height);
-  const all = Object.values(rows).flat();
-  const top = (Math.max(...all, 0) || 1) * 1.1;
-  pen.font = "11px sans-serif";
-  pen.fillStyle = "#888";
-  pen.strokeStyle = "#8884";
-  for (const part of [0, 0.5, 1]) {
-    const y = height - 4 - part * (height - 16);
-    pen.beginPath();
-    pen.moveTo(0, y);
-    pen.lineTo(width, y);
-    pen.stroke();
-    pen.fillText((top * part).toFixed(top < 10 ? 2 : 0), 2, y - 2);
+// The least round number that is not below: an axis that ends there reads well.
+function above(value) {
+  const unit = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 3, 4, 5, 6, 8, 10].map((step) => step * unit).find((end) => end >= value);
+}
+
+function label(value) {
+  return value >= 10 || Number.isInteger(value) ? value.toFixed(0) : String(Number(value.toPrecision(2)));
+}
+
+// rows: values by name, the newest last. limits: a dashed line by name.
+function draw(id, rows, digits, least = 1, limits = {}) {
+  const canvas = $(id), pen = canvas.getContext("2d"), scale = window.devicePixelRatio || 1;
+  const width = canvas.clientWidth, height = canvas.clientHeight;
+  if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
+    canvas.width = Math.round(width * scale);
+    canvas.height = Math.round(height * scale);
   }
-  Object.entries(rows).forEach(([name, row], number) => {
-    pen.strokeStyle = pen.fillStyle = COLOURS[number % COLOURS.length];
+  pen.setTransform(scale, 0, 0, scale, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  const names = Object.keys(rows);
+  const top = above(Math.max(least, ...Object.values(rows).flat(), ...names.map((name) => limits[name] || 0)));
+  const left = 40, right = width - 6, bottom = height - 6, high = bottom - 12;
+  const at = (value) => bottom - (value / top) * high;
+  const soft = getComputedStyle(canvas.parentElement).getPropertyValue("--soft") || "#888";
+  pen.font = "11px system-ui, sans-serif";
+  pen.textAlign = "right";
+  pen.textBaseline = "middle";
+  for (const part of [0, 0.5, 1]) {
+    pen.fillStyle = soft;
+    pen.fillText(label(top * part), left - 6, at(top * part));
+    pen.strokeStyle = "#8883";
+    pen.lineWidth = 1;
     pen.beginPath();
-    row.forEach((value, n) => {
-      const x = width - 6 - (row.length - 1 - n) * ((width - 40) / KEPT);
-      const y = height - 4 - (value / top) * (height - 16);
-      if (n) pen.lineTo(x, y); else pen.moveTo(x, y);
-      if (row.length < 40) pen.fillRect(x - 1.5, y - 1.5, 3, 3);
-    });
+    pen.moveTo(left, Math.round(at(top * part)) + 0.5);
+    pen.lineTo(right, Math.round(at(top * part)) + 0.5);
     pen.stroke();
-    if (Object.keys(rows).length > 1) pen.fillText(name, 50 + 52 * number, 11);
+  }
+  names.forEach((name, number) => {
+    const row = rows[name];
+    pen.strokeStyle = pen.fillStyle = COLOURS[number % COLOURS.length];
+    if (limits[name]) {
+      pen.lineWidth = 1;
+      pen.setLineDash([3, 4]);
+      pen.beginPath();
+      pen.moveTo(left, at(limits[name]));
+      pen.lineTo(right, at(limits[name]));
+      pen.stroke();
+      pen.setLineDash([]);
+    }
+    pen.lineWidth = 2;
+    pen.lineJoin = "round";
+    pen.beginPath();
+    const points = row.map((value, n) => [right - (row.length - 1 - n) * ((right - left) / (KEPT - 1)), at(value)]);
+    points.forEach(([x, y], n) => { if (n) pen.lineTo(x, y); else pen.moveTo(x, y); });
+    pen.stroke();
+    const last = points[points.length - 1];
+    if (last) {
+      pen.beginPath();
+      pen.arc(last[0], last[1], 3, 0, 7);
+      pen.fill();
+    }
   });
-  const last = Object.entries(rows).filter(([, row]) => row.length)
-    .map(([name, row]) => [name, row[row.length - 1]]);
-  canvas.parentElement.querySelector("output").textContent = last.length === 0 ? "not known here"
-    : last.length === 1 ? last[0][1].toFixed(digits)
-    : last.map(([name, value]) => `${name} ${value.toFixed(digits)}`).join("  ");
+  const heard = names.filter((name) => rows[name].length);
+  canvas.parentElement.querySelector("output").replaceChildren(...heard.map((name, number) => {
+    const value = rows[name][rows[name].length - 1].toFixed(digits);
+    const item = document.createElement("span"), strong = document.createElement("b");
+    strong.textContent = value;
+    item.append(...(names.length > 1 ? [`${name} `, strong] : [strong]));
+    if (names.length > 1) item.style.color = COLOURS[number % COLOURS.length];
+    return item;
+  }), ...(heard.length ? [] : [id === "rtf" || id === "first" ? "nothing yet" : "not known here"]));
+}
+
+function list(recent) {
+  $("recent").replaceChildren(...recent.slice(-ROWS).reverse().map((one) => {
+    const row = document.createElement("tr");
+    const cells = [
+      new Date(one.at * 1000).toLocaleTimeString([], { hour12: false }), one.voice, `${one.audio_seconds.toFixed(1)} s`,
+      `${(one.first_audio_seconds * 1000).toFixed(0)} ms`, one.rtf.toFixed(3),
+    ];
+    row.append(...cells.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+    return row;
+  }));
+}
+
+// The hottest says it all where a board has a dozen sensors; these are the ones people know.
+function sensors(temperatures) {
+  const known = HEAT.filter((name) => name in temperatures);
+  const rest = Object.keys(temperatures).filter((name) => !known.includes(name));
+  rest.sort((one, other) => temperatures[other] - temperatures[one]);
+  return (known.length ? known : rest.slice(0, HEAT.length)).map((name) => [name, temperatures[name]]);
 }
 
 async function look() {
@@ -163,17 +229,21 @@ async function look() {
     }
     keep(page.queue, "waiting", stats.queue.depth + (stats.queue.busy ? 1 : 0));
     for (const [name, value] of Object.entries(box.clocks_mhz)) keep(page.clocks, name, value);
-    for (const [name, value] of Object.entries(box.temperatures_c)) keep(page.heat, name, value);
-    draw("rtf", page.rtf, 3);
+    for (const [name, value] of sensors(box.temperatures_c)) keep(page.heat, name, value);
+    draw("rtf", page.rtf, 3, 0.001);
     draw("first", page.first, 0);
-    draw("queue", page.queue, 0);
-    draw("clocks", page.clocks, 0);
-    draw("heat", page.heat, 1);
+    draw("queue", page.queue, 0, 2);
+    draw("clocks", page.clocks, 0, 1, box.limits_mhz);
+    draw("heat", page.heat, 1, 50);
+    list(stats.recent);
+    $("hot").hidden = box.throttling.length === 0;
+    $("hot").textContent = `Held down by heat: ${box.throttling.join(", ")}`;
     document.body.dataset.looks = Number(document.body.dataset.looks || 0) + 1;
     if (!$("voice").options.length) await loadVoices();
   } catch (error) {
-    $("state").textContent = `The daemon does not answer (${error.message}).`;
-    $("state").className = "failing";
+    const locked = error.cause === "key";
+    $("state").textContent = locked ? error.message : `The daemon does not answer (${error.message}).`;
+    $("state").className = locked ? "warming" : "failing";
   }
 }
 

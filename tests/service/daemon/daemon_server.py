@@ -23,7 +23,7 @@ from ishowtts_ops.config import Manifest
 PATIENCE_S = 30.0
 """Not a claim of speed: after this long a wait counts as for ever."""
 
-_PROGRAM = """
+PROGRAM = """
 import sys
 from pathlib import Path
 from ishowtts_ops.config import Manifest, load
@@ -97,6 +97,7 @@ class Server:
         manifest: Manifest | None = None,
         env: Mapping[str, str] | None = None,
         root: Path = Path("/"),
+        program: str = PROGRAM,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -121,7 +122,7 @@ class Server:
                 [
                     sys.executable,
                     "-c",
-                    _PROGRAM,
+                    program,
                     str(folder / "config.yaml"),
                     str(folder / "engine.json"),
                     str(root),

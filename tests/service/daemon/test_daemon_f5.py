@@ -5,69 +5,33 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from ishowtts_ops.config import Manifest, VoiceEntry
+from ishowtts_ops.config import Manifest
 from ishowtts_ops.daemon.engine import StartRefused
 from ishowtts_ops.daemon.f5 import F5Engine
 from ishowtts_ops.host import Host
+from tests.service.daemon import f5_box
 from tests.service.daemon.daemon_server import Server, eventually, serving
 
 if importlib.util.find_spec("torch") is None:
     pytest.skip("torch is not installed", allow_module_level=True)
 
-VERSION = "1.1.22"
-ARCH = {"dim": 64, "depth": 2, "heads": 1, "ff_mult": 2, "text_dim": 32, "conv_layers": 1}
-SERIES_TESTS = Path(__file__).resolve().parents[2] / "series" / "conftest.py"
-
-
-def series_helper() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("series_conftest", SERIES_TESTS)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A box in a folder: patched sources in /f5, and two voices."""
-    root = tmp_path_factory.mktemp("box")
-    given = os.environ.get("ISHOWTTS_TEST_F5_SOURCE")
-    if given:
-        shutil.copytree(given, root / "f5/src")
-    else:
-        helper = series_helper()
-        helper.unpack(VERSION, root / "f5")
-        helper.apply_series(VERSION, root / "f5")
-    for number, name in enumerate(("anna", "bob"), start=1):
-        noise = np.random.default_rng(number).standard_normal(48_000)
-        swell = 0.5 + 0.4 * np.sin(np.arange(48_000) / (1500 * number))
-        soundfile.write(root / f"{name}.wav", 0.1 * noise * swell, 24_000)
-    return root
+    return f5_box.build(tmp_path_factory.mktemp("box"))
 
 
 @pytest.fixture(scope="module")
 def manifest() -> Manifest:
-    return Manifest(
-        source="/f5/src",
-        model=ARCH,
-        random_seed=7,
-        device="cpu",
-        voices=(
-            VoiceEntry(id="anna", audio="/anna.wav", text="Some call me nature.", language="en"),
-            VoiceEntry(id="bob", audio="/bob.wav", text="Others call me mother.", language="en"),
-        ),
-    )
+    return f5_box.MANIFEST
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +39,7 @@ def server(
     box: Path, manifest: Manifest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("f5")
-    env = {"OMP_NUM_THREADS": "1"}
+    env = f5_box.ENVIRONMENT
     with serving(folder, "f5", manifest=manifest, root=box, env=env) as running:
         yield running.wait_ready()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from tests.service.daemon.daemon_server import Server, serving
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 RULES = CONFIG / "prometheus-rules.yml"
 DASHBOARD = CONFIG / "grafana-dashboard.json"
+PROMTOOL = os.environ.get("PROMTOOL") or shutil.which("promtool")
 
 
 def expressions() -> list[str]:
@@ -68,20 +70,71 @@ def test_labels_of_the_rules_have_the_values_the_daemon_gives(server: Server) ->
     assert server.metric("ishowtts_drops_total", reason="input_empty") == 1
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+needs_promtool = pytest.mark.skipif(
+    PROMTOOL is None,
+    reason="promtool is not there: `apt-get install prometheus` brings it, or PROMTOOL=/path/to/it",
+)
+
+
+def promtool(*words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    argv = [str(PROMTOOL), *words]
+    return subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+
+
+@needs_promtool
 def test_promtool_accepts_rules_and_metrics(server: Server) -> None:
-    checked = subprocess.run(
-        ["promtool", "check", "rules", str(RULES)], capture_output=True, text=True
-    )
+    checked = promtool("check", "rules", str(RULES))
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    linted = subprocess.run(
-        ["promtool", "check", "metrics"],
-        input=server.http.get("/metrics").text,
-        capture_output=True,
-        text=True,
-    )
+    linted = promtool("check", "metrics", text=server.http.get("/metrics").text)
     ours = [line for line in linted.stderr.splitlines() if line.startswith("ishowtts_")]
     assert ours == []
+
+
+@needs_promtool
+def test_promtool_understands_every_expression_of_the_dashboard(tmp_path: Path) -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    rules = [
+        {"record": f"panel:{number}", "expr": query.replace("$box", ".*")}
+        for number, query in enumerate(queries)
+    ]
+    file = tmp_path / "panels.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    checked = promtool("check", "rules", str(file))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert f"{len(queries)} rules found" in checked.stdout
+
+
+ALERTS = {
+    "IshowttsDown": ('up{job="ishowtts"}', "0x15", "1x15"),
+    "IshowttsNotReady": ("ishowtts_ready", "0x15", "0 1x14"),
+    "IshowttsEngineStands": ("ishowtts_progress_age_seconds", "60x15", "3x15"),
+    "IshowttsRestarts": ('ishowtts_restarts{cause="device"}', "1+1x15", "4x15"),
+    "IshowttsOverloaded": ('ishowtts_drops_total{reason="queue_full"}', "0+60x15", "0+1x15"),
+    "IshowttsFallbackSpeaks": ("ishowtts_fallbacks_total", "0+10x15", "9x15"),
+    "IshowttsClocksUnlocked": ("ishowtts_clocks_locked", "0x15", "1x15"),
+    "IshowttsThrottled": ("ishowtts_throttles", "1x15", "0x15"),
+    "IshowttsReloadRefused": ('ishowtts_reloads_total{outcome="refused"}', "0 1x14", "1x15"),
+}
+"""What a metric does, minute by minute, when an alert must be on in the end, and when not."""
+
+
+@needs_promtool
+@pytest.mark.parametrize("alert", ALERTS)
+def test_alerts_are_on_when_they_should_be(tmp_path: Path, alert: str) -> None:
+    series, bad, good = ALERTS[alert]
+    for name, values, firing in (("bad", bad, True), ("good", good, False)):
+        query = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}}) or vector(0)'
+        wanted = [{"labels": "{}", "value": int(firing)}]
+        test = {
+            "interval": "1m",
+            "input_series": [{"series": series, "values": values}],
+            "promql_expr_test": [{"expr": query, "eval_time": "14m", "exp_samples": wanted}],
+        }
+        file = tmp_path / f"{name}.yml"
+        file.write_text(yaml.safe_dump({"rule_files": [str(RULES)], "tests": [test]}))
+        checked = promtool("test", "rules", str(file))
+        assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_clocks_and_heat_are_read_off_the_box(tmp_path: Path) -> None:

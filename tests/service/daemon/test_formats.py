@@ -215,3 +215,65 @@ def test_the_openai_client_finds_models(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("gpt-7")
     assert caught.value.code == "model_not_found"
+
+
+def test_a_client_of_gpt_4o_mini_tts_needs_no_change(
+    client: openai.OpenAI, server: Server, original: npt.NDArray[np.float32]
+) -> None:
+    """Its voice is OpenAI's and it sends instructions: both are taken, and named as not obeyed."""
+    for model in ("gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"):
+        answer = client.audio.speech.with_raw_response.create(
+            model=model, voice="alloy", input=TEXT, instructions="Speak in a cheerful tone."
+        )
+        assert answer.headers["x-ishowtts-ignored"] == "voice, instructions"
+        assert answer.headers["x-ishowtts-voice"] == "tone-a"
+        assert likeness(original, decode(answer.content, "mp3")) > 0.9
+    plain = client.audio.speech.with_raw_response.create(
+        model="tts-1", voice="tone-b", input="hi", instructions=""
+    )
+    assert "x-ishowtts-ignored" not in plain.headers
+    with client.audio.speech.with_streaming_response.create(
+        model="gpt-4o-mini-tts",
+        voice="nova",
+        input=TEXT,
+        instructions="Whisper.",
+        response_format="pcm",
+        stream_format="sse",
+        speed=2,
+    ) as events_:
+        assert events_.headers["x-ishowtts-ignored"] == "voice, instructions"
+        kinds = [json.loads(line[6:])["type"] for line in events_.iter_lines() if line]
+    assert kinds[-1] == "speech.audio.done"
+    assert server.http.get("/v1/voices/alloy").status_code == 404, "it is not listed as a voice"
+
+
+def test_fields_that_are_null_are_fields_left_out(server: Server) -> None:
+    fields = ("model", "voice", "response_format", "speed", "instructions", "stream_format",
+              "nfe", "seed", "deadline_ms", "priority", "fallback", "normalize")  # fmt: skip
+    answer = server.speak("hello", **dict.fromkeys(fields))
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "audio/wav"
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "param", "code"),
+    [
+        ({"voice": "nobody"}, openai.NotFoundError, "voice", "voice_not_found"),
+        ({"model": "gpt-7"}, openai.NotFoundError, "model", "model_not_found"),
+        ({"input": ""}, openai.BadRequestError, "input", "input_empty"),
+        ({"input": "x" * 4097}, openai.BadRequestError, "input", "input_too_long"),
+        ({"speed": 5}, openai.BadRequestError, "speed", "invalid_value"),
+        ({"input": "fault:raise"}, openai.InternalServerError, None, "engine_failed"),
+    ],
+)
+def test_the_openai_client_understands_our_errors(
+    client: openai.OpenAI, fields: dict[str, Any], kind: type[openai.APIStatusError], param: str,
+    code: str,
+) -> None:  # fmt: skip
+    with pytest.raises(kind) as caught:
+        client.audio.speech.create(**{"model": "tts-1", "voice": "tone-a", "input": "a", **fields})
+    error = caught.value
+    assert (error.param, error.code) == (param, code)
+    assert isinstance(error.body, dict)
+    assert set(error.body) >= {"message", "type", "param", "code"}
+    assert error.request_id and len(error.request_id) == 32

@@ -93,9 +93,23 @@ def test_what_the_engine_does_anyway_is_no_news_and_what_it_does_not_is_named(
         "fix_duration": None,
     }
     assert "x-ishowtts-ignored" not in tts(server, text="hi", **usual).headers
-    other = {**usual, "cfg_strength": 3, "fix_duration": 2.5, "remove_silence": True}
-    headers = tts(server, text="hi", **other).headers
-    assert headers["x-ishowtts-ignored"] == "cfg_strength, fix_duration, remove_silence"
+    other = {
+        **usual,
+        "target_rms": 0.2,
+        "cross_fade_duration": 0.3,
+        "sway_sampling_coef": 0.5,
+        "cfg_strength": 3,
+        "nfe_step": 16,
+        "fix_duration": 2.5,
+        "remove_silence": True,
+    }
+    named = set(tts(server, text="hi", **other).headers["x-ishowtts-ignored"].split(", "))
+    assert named == set(other) - {"engine"}
+    # The same on OpenAI's route, by its own name for the steps.
+    fields = {name: value for name, value in other.items() if name != "engine"}
+    fields["nfe"] = fields.pop("nfe_step")
+    answer = server.speak("hi", model="tone", **fields)
+    assert set(answer.headers["x-ishowtts-ignored"].split(", ")) == set(fields)
 
 
 BAD = {
@@ -106,6 +120,11 @@ BAD = {
     "long": ({"text": "字" * 5000}, "text", "input_too_long"),
     "steps": ({"text": "a", "nfe_step": 0}, "nfe_step", "invalid_value"),
     "speed": ({"text": "a", "speed": 9}, "speed", "invalid_value"),
+    "rms": ({"text": "a", "target_rms": 0}, "target_rms", "invalid_value"),
+    "fade": ({"text": "a", "cross_fade_duration": 3}, "cross_fade_duration", "invalid_value"),
+    "sway": ({"text": "a", "sway_sampling_coef": -2}, "sway_sampling_coef", "invalid_value"),
+    "cfg": ({"text": "a", "cfg_strength": -1}, "cfg_strength", "invalid_value"),
+    "fixed": ({"text": "a", "fix_duration": 99}, "fix_duration", "invalid_value"),
     "unknown": ({"text": "a", "pitch": 1}, "pitch", "unknown_field"),
 }
 

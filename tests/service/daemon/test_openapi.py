@@ -113,3 +113,15 @@ def test_the_daemon_keeps_its_description(server: Server, path: str, method: str
 
     keeps()
     assert server.status("/livez") == 200
+
+
+def test_keys_and_what_the_gate_answers_are_described(description: dict[str, Any]) -> None:
+    assert {"http", "apiKey"} == {
+        scheme["type"] for scheme in description["components"]["securitySchemes"].values()
+    }
+    assert {} in description["security"], "a daemon on loopback wants none"
+    for path, item in description["paths"].items():
+        for method, operation in item.items():
+            wants = {"401"} if path not in ("/livez", "/api/health", "/metrics") else set()
+            wants |= {"403"} if method in ("post", "put", "delete") else set()
+            assert wants <= set(operation["responses"]), (path, method)

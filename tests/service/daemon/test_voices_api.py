@@ -291,7 +291,7 @@ def test_voices_survive_a_restart_and_damage_is_left_out(tmp_path: Path) -> None
     with serving(tmp_path / "three", daemon=daemon) as third:
         third.wait_ready()
         assert third.ready()["voices"] == ["tone-a", "tone-b", "bob"]
-        assert "a voice is damaged voice=anna" in third.log
+        assert "a voice is put aside voice=anna" in third.log
 
 
 def audio_file(state: Path, name: str) -> Path:
