@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from ishowtts_ops.cli import bench_view, measuring, render
+from ishowtts_ops.cli import bench_project, bench_view, measuring, render
 from ishowtts_ops.cli.box import Box, Json, takes_box
 from ishowtts_ops.errors import OpsError, UsageError
 from ishowtts_ops.measure import fidelity as fidelity_test
-from ishowtts_ops.measure import plots, report
+from ishowtts_ops.measure import plots, report, versus
 from ishowtts_ops.measure.bench import QUICK_PASSES, WARM_UP, Disturbed, Plan
 from ishowtts_ops.measure.compare import compare as compare_runs
 from ishowtts_ops.measure.doors import Door
@@ -25,6 +25,7 @@ from ishowtts_ops.measure.workloads import Workload, choose
 from ishowtts_ops.provision.f5_source import locate
 
 app = typer.Typer(help="Measure the box, compare runs, look back.", no_args_is_help=True)
+app.command("project")(bench_project.project)
 
 WorkloadName = Annotated[
     str | None,
@@ -59,6 +60,13 @@ def run(
     weights: Annotated[
         str, typer.Option("--weights", help="In process: box, or random (full size, no download).")
     ] = "box",
+    compare: Annotated[
+        list[str] | None,
+        typer.Option("--compare", help="Side by side with upstream, upstream-compiled, or both."),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option("--preset", help="With random weights: full, or small for a CPU.")
+    ] = "full",
     note: Annotated[str, typer.Option("--note", help="A word about it, kept with it.")] = "",
     save: Annotated[
         bool, typer.Option("--save/--no-save", help="Keep the run in the history.")
@@ -66,7 +74,7 @@ def run(
     when_idle: measuring.WhenIdle = False,
     patience: measuring.Patience = 0,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Also write the run as JSON.")
+        Path | None, typer.Option("--output", "--out", "-o", help="Also write the run as JSON.")
     ] = None,
     as_json: Json = False,
 ) -> int:
@@ -74,7 +82,8 @@ def run(
 
     An extended run (20 passes) unless --quick. Through the running daemon's HTTP unless
     --in-process. A run with unlocked clocks or under throttling is marked and never becomes a
-    baseline.
+    baseline. With --compare the patched F5-TTS and upstream's own speak in turns, each in a process
+    of its own; that is no run of the box, and is kept with --out alone.
     """
     if quick and passes is not None:
         raise UsageError("--quick and --runs contradict each other.", "Give one of them.")
@@ -82,7 +91,22 @@ def run(
         raise UsageError(f"--weights {weights!r} is neither box nor random.", "Give one of these.")
     count = QUICK_PASSES if quick else passes or box.settings.measure.runs
     plan = Plan(count, warm_up, gives_way=when_idle)
-    work = choose(workload or box.settings.measure.workload, texts or (), voice, nfe)
+    named = workload or box.settings.measure.workload
+    if compare:
+        from ishowtts_ops.cli import bench_versus
+
+        if (engine or box.settings.engine.kind) != "f5":
+            raise UsageError("Only the engine f5 has an upstream.", "Add --engine f5.")
+        several = [choose(one, texts or (), voice, nfe) for one in named.split(",")]
+        return bench_versus.run(
+            box, several, compare, weights=weights, preset=preset, runs=count, warm_up=warm_up,
+            output=output, as_json=as_json,
+        )  # fmt: skip
+    work = choose(named, texts or (), voice, nfe)
+    if preset not in versus.PRESETS:
+        raise UsageError(f"--preset {preset!r} is neither full nor small.", "Give one of these.")
+    if preset != "full" and weights != "random":
+        raise UsageError("--preset is for random weights.", "Add --weights random.")
     local = in_process or engine is not None or weights == "random"
     if save:
         measuring.require_writable(box)
@@ -90,7 +114,7 @@ def run(
         why = wait_for_idle(box.settings, box.settings.measure.idle_seconds, patience * 60)
         if why:
             return _skipped(why, as_json=as_json)
-    with _door(box, local, engine, weights, work) as door, _keeping(box, save) as history:
+    with _door(box, local, engine, (weights, preset), work) as door, _keeping(box, save) as history:
         try:
             done = measuring.take(box, door, work, plan, history, note=note)
         except Disturbed as gone:
@@ -108,13 +132,14 @@ def run(
 
 @contextlib.contextmanager
 def _door(
-    box: Box, local: bool, engine: str | None, weights: str, work: Workload
+    box: Box, local: bool, engine: str | None, weights: tuple[str, str], work: Workload
 ) -> Iterator[Door]:
     if local:
         # Here, not above: every other verb does without the engines and what they import.
         from ishowtts_ops.cli.bench_engine import open_engine
 
-        yield open_engine(box, engine, weights, work, lambda _: None)
+        kind, preset = weights
+        yield open_engine(box, engine, kind, work, lambda _: None, preset=preset)
         return
     with measuring.daemon_door(box) as door:
         yield door

@@ -37,6 +37,8 @@ def run(found: Run) -> None:
     if memory.rss_after is not None:
         grown = memory.rss_after - (memory.rss_before or memory.rss_after)
         lines.append(("memory", f"{_mib(memory.rss_after)}, {grown / (1 << 20):+.0f} MiB"))
+    if memory.device_peak is not None:
+        lines.append(("GPU memory", f"{_mib(memory.device_peak)} at most"))
     before, after = found.fingerprint.before, found.fingerprint.after
     lines.append(("mode", f"{before.mode}; clocks locked: {before.locked}"))
     lines.append(("clocks", before.clocks))
@@ -119,6 +121,10 @@ def load(name: str, history: History) -> Run:
             return from_json(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise OpsError(f"{path} holds no run: {error}.") from None
+    if name == "baseline" and not history.baselines():
+        raise OpsError(
+            "This box has no baseline yet.", "`ishowtts-ops regress --update-baseline` takes one."
+        )
     return history.get(name)
 
 

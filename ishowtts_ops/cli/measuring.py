@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 
@@ -27,6 +29,8 @@ from ishowtts_ops.measure.bench import Plan, Watch
 from ishowtts_ops.measure.doors import Door, HttpDoor
 from ishowtts_ops.measure.fingerprint import Digest, Moment, content_hash, read_manifest
 from ishowtts_ops.measure.history import History, cached_digest, open_history
+from ishowtts_ops.measure.noise import Noise, learn
+from ishowtts_ops.measure.others import OTHERS, OthersUse
 from ishowtts_ops.measure.regress import Cause
 from ishowtts_ops.measure.run import Run, Sample
 from ishowtts_ops.measure.workloads import Workload
@@ -43,6 +47,8 @@ Patience = Annotated[
 ]
 
 LONGEST_REFERENCE_S = 12.0
+LEARNED_FROM = 200
+"""Runs of the history that are looked at for what is noise."""
 
 
 @contextlib.contextmanager
@@ -58,16 +64,25 @@ def _daemon_pid(host: Host) -> int | None:
 
 
 def take(
-    box: Box, door: Door, workload: Workload, plan: Plan, history: History | None, *, note: str = ""
+    box: Box,
+    door: Door,
+    workload: Workload,
+    plan: Plan,
+    history: History | None,
+    *,
+    note: str = "",
+    keep: bool = True,
 ) -> Run:
-    """Measure, showing progress; the run is kept when there is a history."""
+    """Measure, showing progress; the run is kept when there is a history, unless told not to."""
     host = box.host.read_only()
     digest = cached_digest(box.host, history) if history else content_hash(host)
     watch = watch_of(box, door, digest)
-    floor = floor_of(host, workload, door, read_manifest(host))
+    floor = floor_of(host, workload, door, door.loaded or read_manifest(host))
+    use = OthersUse(_daemon_pid(host) if door.name == HttpDoor.name else None)
     with _bar(f"{workload.name}: {workload.title}") as progress:
         run = bench.measure(door, workload, plan, watch, progress, floor_s=floor, note=note)
-    if history is not None:
+    run = dataclasses.replace(run, extra={**run.extra, OTHERS: use.share()})
+    if history is not None and keep:
         history.add(run)
     return run
 
@@ -84,6 +99,7 @@ def watch_of(box: Box, door: Door, digest: Digest) -> Watch:
         series=series,
         f5_version=version,
         digest=digest,
+        loaded=door.loaded,
     )
     return Watch(lambda: fingerprint.look(host), lambda: fingerprint.glance(host), software)
 
@@ -108,11 +124,11 @@ def floor_of(
             return None
         if not door.device.startswith("cuda"):
             return None
-        bounds = _bounds(host, moment)
+        bounds = bounds_of(host, moment)
         if bounds is None:
             return None
         nfe = workload.nfe or manifest.nfe
-        reference = _reference_s(host, manifest)
+        reference = door.reference_s or _reference_s(host, manifest)
         guided = manifest.cfg_strength > 0
         return sum(
             roofline.floor_seconds(bounds, reference, seconds, nfe, guided=guided)
@@ -122,7 +138,8 @@ def floor_of(
     return floor
 
 
-def _bounds(host: Host, moment: Moment) -> roofline.Gpu | None:
+def bounds_of(host: Host, moment: Moment) -> roofline.Gpu | None:
+    """What bounds this box's GPU; None where nobody measured it."""
     module = identity.read(host).module
     if isinstance(module, Module):
         emc = clocks.read_emc(host).top_hz
@@ -148,6 +165,19 @@ def history_of(box: Box, *, write: bool) -> Iterator[History]:
         for sentence in history.notes:
             render.note(sentence, "yellow")
         yield history
+
+
+def noise_of(history: History, baseline: Run) -> Noise:
+    """What this box's runs of that work say about each other."""
+    key, engine, door = baseline.place
+    return learn(baseline, history.runs(key=key, engine=engine, door=door, limit=LEARNED_FROM))
+
+
+def rest(box: Box) -> None:
+    """Between two looks at a box that seems slow."""
+    seconds = box.settings.measure.idle_seconds
+    render.log(f"it looks slower; looking again in {seconds:.0f} s")
+    time.sleep(seconds)
 
 
 def doctors_causes(box: Box) -> list[Cause]:

@@ -16,7 +16,8 @@ from ishowtts_ops.cli import render
 from ishowtts_ops.cli.box import Box, Json, takes_box
 from ishowtts_ops.cli.monitor_view import view
 from ishowtts_ops.errors import OpsError
-from ishowtts_ops.measure.monitor import Monitor, Reading, jtop_connection
+from ishowtts_ops.measure.gpu_load import jtop_connection
+from ishowtts_ops.measure.monitor import Monitor, Reading
 
 
 @takes_box

@@ -8,7 +8,8 @@ from rich.text import Text
 from ishowtts_ops.facts.clocks import ClockFacts
 from ishowtts_ops.facts.memory import Memory
 from ishowtts_ops.facts.value import Maybe, Unknown
-from ishowtts_ops.measure.monitor import DaemonPulse, GpuLoad, Reading
+from ishowtts_ops.measure.gpu_load import GpuLoad
+from ishowtts_ops.measure.monitor import DaemonPulse, Reading
 from ishowtts_ops.measure.run import ratio_text
 
 HOT_C = 85.0
@@ -50,12 +51,12 @@ def _clocks(reading: Reading, width: int) -> list[Text]:
         return [_row("mode", "no Jetson: neither power mode nor clock lock", "dim")]
     mode = reading.mode.reason if isinstance(reading.mode, Unknown) else reading.mode
     if reading.loose:
-        lock = Text(f"NOT LOCKED: {', '.join(reading.loose)}", style="bold red")
+        lock = Text(f"CLOCKS NOT LOCKED: {', '.join(reading.loose)}", style="bold red")
     elif isinstance(reading.locked, Unknown):
-        lock = Text(f"lock not known ({reading.locked.reason})", style="yellow")
+        lock = Text(f"clock lock not known ({reading.locked.reason})", style="yellow")
     else:
-        lock = Text("locked", style="green")
-    rows = [_row("mode", Text(f"{mode}  ") + lock)]
+        lock = Text("clocks locked", style="green")
+    rows = [_row("mode", Text(f"{mode}, ") + lock)]
     if isinstance(reading.clocks, ClockFacts):
         rows.append(_row("clocks", _rates(reading.clocks)))
     return rows

@@ -34,7 +34,7 @@ def regress(
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option("--tolerance", min=0.1, max=1000, help="Percent; else the configuration's."),
+        typer.Option("--tolerance", min=0.1, max=1000, help="Percent; else learned from history."),
     ] = None,
     when_idle: measuring.WhenIdle = False,
     patience: measuring.Patience = 0,
@@ -43,8 +43,10 @@ def regress(
     """Measure and compare with this box's own baseline. Exit 1 when it has become slower, 3 when
     there is no baseline.
 
-    A few passes clear most days; what looks slow is measured again before it is called slow. A
-    regression comes with its size, what changed since the baseline, and what doctor finds.
+    A few passes clear most days; what looks slow is measured again, and again after a rest, before
+    it is called slow. How much is noise is learned from the box's own runs, and is never less than
+    `measure.tolerance_percent`. A regression comes with its size, what changed since the baseline,
+    and what doctor finds.
     """
     settings = box.settings.measure
     work = choose(workload or settings.workload)
@@ -53,12 +55,12 @@ def regress(
         if why:
             return _skipped(why, as_json=as_json)
     measuring.require_writable(box)
-    percent = tolerance if tolerance is not None else settings.tolerance_percent
+    fixed = None if tolerance is None else tolerance / 100
     try:
         with measuring.daemon_door(box) as door, measuring.history_of(box, write=True) as history:
             if update_baseline:
                 return _update(box, door, work, history, as_json=as_json)
-            found = _check(box, door, work, history, percent / 100, gives_way=when_idle)
+            found = _check(box, door, work, history, fixed, gives_way=when_idle)
     except Disturbed as gone:
         return _skipped(gone.message, as_json=as_json)
     if found is None:
@@ -91,7 +93,7 @@ def _check(
     door: Door,
     work: Workload,
     history: History,
-    tolerance: float,
+    tolerance: float | None,
     *,
     gives_way: bool,
 ) -> Judgement | None:
@@ -101,10 +103,17 @@ def _check(
 
     def take(passes: int) -> Run:
         plan = Plan(passes, streamed=0, gives_way=gives_way)
-        return measuring.take(box, door, work, plan, None)
+        return measuring.take(box, door, work, plan, history, keep=False)
 
+    known = measuring.noise_of(history, baseline)
+    least = box.settings.measure.tolerance_percent / 100
     found = rule.check(
-        baseline, take, tolerance=tolerance, causes=lambda: measuring.doctors_causes(box)
+        baseline,
+        take,
+        noise=known,
+        tolerance=known.tolerance(least) if tolerance is None else tolerance,
+        rest=lambda: measuring.rest(box),
+        causes=lambda: measuring.doctors_causes(box),
     )
     history.add(found.run)
     return found

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import psutil
 
 from ishowtts_ops.client import DaemonClient, DaemonRefused
+from ishowtts_ops.config import Manifest
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.facts.daemon_health import parse_outcomes
 from ishowtts_ops.measure.run import MemoryUse
@@ -38,12 +39,16 @@ class Door(Protocol):
         name: http or in-process.
         engine, device: as the engine names them.
         voices: ids of the voices there are, the default one first.
+        loaded: what the engine was loaded with, where that is not the box's own manifest.
+        reference_s: length of every voice's clip, where the voices were made for the purpose.
     """
 
     name: str
     engine: str
     device: str
     voices: Sequence[str]
+    loaded: Manifest | None
+    reference_s: float | None
 
     def speak(self, utterance: Utterance, seed: int, nfe: int | None) -> Spoken:
         """Raises OpsError when it was not spoken."""
@@ -66,6 +71,8 @@ class HttpDoor:
     """
 
     name = "http"
+    loaded: Manifest | None = None
+    reference_s: float | None = None
 
     def __init__(self, client: DaemonClient, pid: int | None = None) -> None:
         """Args:
@@ -133,6 +140,7 @@ class EngineDoor:
     Args:
         speak: (text, voice, seed, nfe) → pieces of samples at `sample_rate` as they are made.
         device_peak: the GPU allocator's peak in bytes, when it can be asked.
+        loaded, reference_s: see Door.
     """
 
     name = "in-process"
@@ -145,6 +153,9 @@ class EngineDoor:
         sample_rate: int,
         speak: Callable[[str, str, int, int | None], Iterator[Any]],
         device_peak: Callable[[], int | None] = lambda: None,
+        *,
+        loaded: Manifest | None = None,
+        reference_s: float | None = None,
     ) -> None:
         self.engine = engine
         self.device = device
@@ -152,6 +163,8 @@ class EngineDoor:
         self._rate = sample_rate
         self._speak = speak
         self._device_peak = device_peak
+        self.loaded = loaded
+        self.reference_s = reference_s
 
     def speak(self, utterance: Utterance, seed: int, nfe: int | None) -> Spoken:
         voice = voice_for(utterance, self.voices)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError, Undetermined
+from ishowtts_ops.facts.engine_python import in_use
 from ishowtts_ops.host import Host
 
 MODULE = "f5_tts.fast.verify"
@@ -56,7 +57,7 @@ def check(host: Host, settings: Settings, source: str) -> Fidelity:
         Undetermined: it could not be run.
     """
     env = {"PYTHONPATH": str(host.path(f"{source}/src")), "PYTHONDONTWRITEBYTECODE": "1"}
-    argv = (settings.engine.python, "-m", MODULE)
+    argv = (in_use(host, settings), "-m", MODULE)
     try:
         result = host.query(argv, timeout=LIMIT_S, env=env)
     except OpsError as error:

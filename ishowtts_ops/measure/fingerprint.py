@@ -15,6 +15,7 @@ from typing import Any
 from ishowtts_ops import __version__
 from ishowtts_ops.config import DEFAULT_NFE, MANIFEST_PATH, Manifest, Settings
 from ishowtts_ops.facts import clocks, identity, power, rails, thermal
+from ishowtts_ops.facts.engine_python import in_use
 from ishowtts_ops.facts.python_env import PythonEnv, read_python_env
 from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import Host
@@ -185,6 +186,7 @@ def software(
     series: str,
     f5_version: str,
     digest: Digest | None = None,
+    loaded: Manifest | None = None,
 ) -> dict[str, Value]:
     """The software side.
 
@@ -192,10 +194,11 @@ def software(
         series: id of the patch series that is applied, or what stands in its place.
         f5_version: of the sources that are used.
         digest: content hash of a file by box path; see `Digests`.
+        loaded: what the engine was loaded with; None is what install told the daemon.
     """
     who = identity.read(host)
-    manifest = read_manifest(host)
-    env = read_python_env(host, settings.engine.python)
+    manifest = loaded or read_manifest(host)
+    env = read_python_env(host, in_use(host, settings))
     rows: dict[str, Value] = {
         "module": who.name if who.is_jetson else f"{platform.machine()} machine",
         "L4T": _text(who.release) if who.is_jetson else "none",
@@ -211,6 +214,7 @@ def software(
             "CUDA": torch.cuda if torch else None,
             "F5-TTS": f5_version,
             "series": series,
+            "model": _model(manifest),
             "NFE": manifest.nfe if manifest else settings.f5.nfe or DEFAULT_NFE,
             "CFG": manifest.cfg_strength if manifest else settings.f5.cfg_strength,
             "weights": _weights(manifest, digest or content_hash(host)),
@@ -269,6 +273,13 @@ def read_manifest(host: Host) -> Manifest | None:
         return Manifest.model_validate_json(host.read_text(MANIFEST_PATH))
     except ValueError:
         return None
+
+
+def _model(manifest: Manifest | None) -> Value:
+    """The preset's name in f5_tts/configs; a network of another shape has none."""
+    if manifest is None:
+        return None
+    return manifest.model if isinstance(manifest.model, str) else "a shape of its own"
 
 
 def _weights(manifest: Manifest | None, digest: Digest) -> str:

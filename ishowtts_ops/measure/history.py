@@ -138,13 +138,15 @@ class History:
         self,
         *,
         workload: str | None = None,
+        key: str | None = None,
         engine: str | None = None,
         door: str | None = None,
         limit: int | None = None,
     ) -> list[Run]:
         """Runs, oldest first; the newest `limit` of them."""
         where, values = ["1"], []
-        for column, value in (("workload", workload), ("engine", engine), ("door", door)):
+        wanted = {"workload": workload, "workload_key": key, "engine": engine, "door": door}
+        for column, value in wanted.items():
             if value is not None:
                 where.append(f"{column} = ?")
                 values.append(value)

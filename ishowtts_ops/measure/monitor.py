@@ -1,15 +1,14 @@
 """One look at everything that moves: clocks, heat, power, memory, GPU load, the daemon.
 
-Read from sysfs and the daemon; the GPU's load from sysfs, else from jtop where its service runs,
-else from one line of tegrastats. nvidia-smi is not asked: on Orin it answers N/A. Nothing here
-raises for what a box answers, and what cannot be known says why.
+Read from sysfs and the daemon; the GPU's load see `gpu_load`. Nothing here raises for what a box
+answers, and what cannot be known says why.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -18,13 +17,11 @@ import psutil
 
 from ishowtts_ops.client import DaemonClient
 from ishowtts_ops.config import Settings
-from ishowtts_ops.errors import OpsError
 from ishowtts_ops.facts import rails as rail_facts
 from ishowtts_ops.facts.clocks import ClockFacts
 from ishowtts_ops.facts.daemon_health import DaemonHealth
 from ishowtts_ops.facts.fan import FULL_PWM, FanFacts
 from ishowtts_ops.facts.gather import Facts, Job, gather, in_parallel
-from ishowtts_ops.facts.gpu import LOAD_PATTERNS, parse_load
 from ishowtts_ops.facts.identity import Identity
 from ishowtts_ops.facts.memory import Memory
 from ishowtts_ops.facts.power import PowerFacts
@@ -32,27 +29,12 @@ from ishowtts_ops.facts.rails import RailFacts
 from ishowtts_ops.facts.systemd import Systemd
 from ishowtts_ops.facts.thermal import ThermalFacts
 from ishowtts_ops.facts.value import Maybe, Unknown
-from ishowtts_ops.host import BoxKind, Host
+from ishowtts_ops.host import Host
+from ishowtts_ops.measure.gpu_load import TEGRASTATS_LIMIT_S, GpuLoad, Jtop, gpu_load
 
 DAEMON_UNIT = "ishowtts-tts.service"
-JTOP_SOCKET = "/run/jtop.sock"
 SUBJECTS = ("identity", "power", "clocks", "thermal", "rails", "fan", "memory", "systemd", "daemon")
-TEGRASTATS_LIMIT_S = 1.0
-JTOP_LIMIT_S = 3.0
 METRICS_LIMIT_S = 2.0
-
-
-@dataclass(frozen=True)
-class GpuLoad:
-    """How busy the GPU is.
-
-    Attributes:
-        percent: 0 to 100.
-        source: sysfs, jtop or tegrastats.
-    """
-
-    percent: float
-    source: str
 
 
 @dataclass(frozen=True)
@@ -152,7 +134,7 @@ class Monitor:
         jtop: an open connection to jtop's service; see `jtop_connection`.
     """
 
-    def __init__(self, host: Host, settings: Settings, jtop: Any = None) -> None:
+    def __init__(self, host: Host, settings: Settings, jtop: Jtop | None = None) -> None:
         self._host = host.read_only()
         self._settings = settings
         self._jtop = jtop
@@ -245,55 +227,11 @@ class Monitor:
         return total / count if count else None
 
     def _metrics(self) -> str:
-        daemon = self._settings.daemon
-        with DaemonClient(f"http://{daemon.host}:{daemon.port}", METRICS_LIMIT_S) as client:
+        with DaemonClient.of(self._settings, METRICS_LIMIT_S, self._host.root) as client:
             return client.metrics()
 
     def _gpu_load(self) -> Maybe[GpuLoad]:
-        found = sysfs_load(self._host)
-        if isinstance(found, GpuLoad):
-            return found
-        if self._jtop is not None:
-            from_jtop = jtop_load(self._jtop.gpu)
-            if isinstance(from_jtop, GpuLoad):
-                return from_jtop
-        from_stats = tegrastats_load(self._host)
-        return from_stats if isinstance(from_stats, GpuLoad) else found
-
-
-def sysfs_load(host: Host) -> Maybe[GpuLoad]:
-    """The devfreq device's own figure."""
-    for pattern in LOAD_PATTERNS:
-        for path in host.glob(pattern):
-            try:
-                percent = parse_load(host.read_text(path))
-            except OSError as error:
-                return Unknown(f"{path} cannot be read: {error.strerror}")
-            return percent if isinstance(percent, Unknown) else GpuLoad(percent, "sysfs")
-    return Unknown("no GPU load in sysfs")
-
-
-def tegrastats_load(host: Host) -> Maybe[GpuLoad]:
-    """One line of tegrastats, which prints for ever and is ended after it."""
-    try:
-        result = host.query(["tegrastats", "--interval", "200"], timeout=TEGRASTATS_LIMIT_S)
-    except OpsError as error:
-        return Unknown(error.message)
-    return parse_tegrastats(result.stdout)
-
-
-def parse_tegrastats(text: str) -> Maybe[GpuLoad]:
-    """`… GR3D_FREQ 45%@[1300] …`, the newest line that has it."""
-    found = re.findall(r"\bGR3D_FREQ (\d{1,3})%", text, re.ASCII)
-    return GpuLoad(float(found[-1]), "tegrastats") if found else Unknown("tegrastats says nothing")
-
-
-def jtop_load(gpus: Any) -> Maybe[GpuLoad]:
-    """jtop's `gpu`: by name, each with `status.load` in percent."""
-    try:
-        return GpuLoad(max(float(one["status"]["load"]) for one in gpus.values()), "jtop")
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return Unknown("jtop names no GPU load")
+        return gpu_load(self._host, self._jtop)
 
 
 def parse_first_audio(metrics: str) -> tuple[float, int]:
@@ -307,26 +245,6 @@ def parse_first_audio(metrics: str) -> tuple[float, int]:
         with contextlib.suppress(ValueError):
             figures[kind] += float(value)
     return figures["sum"], int(figures["count"])
-
-
-@contextlib.contextmanager
-def jtop_connection(host: Host) -> Iterator[Any]:
-    """A connection to jtop's service, or None where it does not run (or not for us)."""
-    if host.kind is not BoxKind.LIVE or not host.exists(JTOP_SOCKET):
-        yield None
-        return
-    with contextlib.ExitStack() as stack:
-        connection: Any = None
-        try:
-            from jtop import JtopException, jtop
-
-            try:
-                connection = stack.enter_context(jtop(interval=1.0))
-            except (JtopException, OSError):
-                connection = None
-        except ImportError:
-            connection = None
-        yield connection
 
 
 def _unit(systemd: Maybe[Systemd]) -> tuple[Maybe[str], int, int]:

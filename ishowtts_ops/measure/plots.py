@@ -40,18 +40,22 @@ def terminal(line: Timeline, width: int, height: int = 14) -> str:
         if event.index >= left_out:
             column = columns[event.index - left_out]
             marks[column] = "*" if marks[column] != " " else LETTERS[event.kind]
-            legend.append(f"{LETTERS[event.kind]} {shown[event.index - left_out].started[:16]} ")
+            legend.append(f"{LETTERS[event.kind]} {_minute(shown[event.index - left_out])} ")
             legend[-1] = (legend[-1] + event.text)[: max(20, width)]
     rows.append(f"{' ' * 8} └{'─' * room}")
     if any(mark != " " for mark in marks):
         rows.append(f"{' ' * gutter} {''.join(marks)}".rstrip())
     stamp = 16 if room > 2 * 16 else 10
-    first, last = shown[0].started[:stamp], shown[-1].started[:stamp]
+    first, last = _minute(shown[0])[:stamp], _minute(shown[-1])[:stamp]
     rows.append(f"{' ' * gutter} {first}{last.rjust(room - len(first))}" if len(shown) > 1 else
                 f"{' ' * gutter} {first}")  # fmt: skip
     if left_out:
         rows.append(f"{left_out} older runs are left out.")
     return "\n".join(rows + legend)
+
+
+def _minute(point: Point) -> str:
+    return point.started[:16].replace("T", " ")
 
 
 def png(lines: Sequence[Timeline], target: Path) -> None:

@@ -22,7 +22,7 @@ max-width:960px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid var(--line);
-vertical-align:top;overflow-wrap:anywhere}
+vertical-align:top;overflow-wrap:break-word}
 .scroll{overflow-x:auto}svg{width:100%;min-width:640px;height:auto}
 svg text{fill:var(--soft);font-size:11px}
 .bad{color:var(--bad)}.soft{color:var(--soft)}.mode{color:var(--mode)}.patch{color:var(--patch)}
@@ -53,6 +53,7 @@ def render(
     for line in lines:
         parts += [
             f"<h2>{escape(line.title)}</h2>",
+            f'<p class="soft">{_caption(line)}</p>',
             f'<div class="scroll">{chart(line)}</div>',
             _events(line),
         ]
@@ -117,12 +118,23 @@ def chart(line: Timeline) -> str:
     return "".join([*svg, "</svg>"])
 
 
+def _caption(line: Timeline) -> str:
+    text = "Engine seconds per second of speech; lower is faster. Bars are 95 % intervals."
+    if any(point.marked for point in line.points):
+        text += ' <span class="bad">Red</span>: taken under conditions that spoil a run.'
+    return text
+
+
+def _minute(started: str) -> str:
+    return escape(started[:16].replace("T", " "))
+
+
 def _events(line: Timeline) -> str:
     if not line.events:
         return '<p class="soft">Nothing changed between these runs.</p>'
     rows = "".join(
         f'<li class="{event.kind}"><b>{LETTERS[event.kind]}</b>'
-        f" {escape(line.points[event.index].started)}: {escape(event.text)}</li>"
+        f" {_minute(line.points[event.index].started)}: {escape(event.text)}</li>"
         for event in line.events
     )
     return f"<ul>{rows}</ul>"
@@ -137,9 +149,8 @@ def _newest(run: Run, baseline: Run | None) -> list[str]:
         except NotComparable as error:
             parts.append(f"<p>{escape(error.message)}</p>")
         else:
-            parts.append(
-                f"<p>Against the baseline {escape(baseline.id)}: {escape(found.verdict)}</p>"
-            )
+            verdict = found.verdict.replace("The second run", "This run")
+            parts.append(f"<p>Against the baseline {escape(baseline.id)}: {escape(verdict)}</p>")
             parts += [f"<p>{escape(str(item))}</p>" for item in found.differences]
     elif baseline is not None:
         parts.append("<p>It is the baseline.</p>")

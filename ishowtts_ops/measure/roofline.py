@@ -13,16 +13,21 @@ import re
 from dataclasses import dataclass
 
 from ishowtts_ops.facts.modules import Module
-from ishowtts_ops.measure.workloads import FRAMES_PER_SECOND
+from ishowtts_ops.measure.workloads import FRAMES_PER_SECOND, LONGEST_PIECE_S
 
 LINEAR = 378.9e6
 QUADRATIC = 90112
 ORIN_FLOP_PER_SM_CLOCK = 2048
-LONGEST_PIECE_S = 22.0
-"""Upstream's limit on reference and speech together; longer texts are spoken in pieces."""
 
-MEASURED_PEAK = {"H200": 790e12}
-"""FLOP/s of dense fp16 matrix products, by a word of the GPU's name; only what was measured."""
+MEASURED_PEAK = {"H200": 790e12, "H100": 798e12}
+"""FLOP/s of dense half-precision matrix products, by a word of the GPU's name; only what was
+measured with one large product."""
+PUBLISHED_BANDWIDTH = {"H200": 4.8e12, "H100": 3.35e12}
+"""Bytes per second, by NVIDIA's data sheets (the SXM modules)."""
+USUAL_BANDWIDTH = 0.75
+"""Share of it that kernels of this kind reach."""
+ORIN_LAUNCH_S = 3e-6
+"""Between two kernels of a CUDA graph on an Orin. An assumption: nobody measured it here."""
 
 _SM = {"agx-orin-64": 16, "agx-orin-32": 14, "orin-nx-16": 8, "orin-nx-8": 8, "orin-nano-8": 8,
        "orin-nano-4": 4}  # fmt: skip
@@ -60,12 +65,20 @@ class Counted:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How real code compares to bounds: shares of the peak that were reached, and the cost of a
-    launch that nothing hides, in seconds."""
+    """How real code compares to bounds.
+
+    Attributes:
+        compute: share of the peak that its products reach.
+        bandwidth: share of the memory's published rate that is reached.
+        launch_s: between two kernels of a graph.
+        in_turn: products, memory and launches are taken one after the other; else the slowest hides
+            the others.
+    """
 
     compute: float = 0.6
-    bandwidth: float = 0.75
+    bandwidth: float = USUAL_BANDWIDTH
     launch_s: float = 0.0
+    in_turn: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,7 @@ def by_name(device_name: str) -> Gpu | None:
     """A GPU that is not a Jetson's, by the name its driver gives; None where nobody measured it."""
     for word, flops in MEASURED_PEAK.items():
         if re.search(rf"\b{word}\b", device_name):
-            return Gpu(device_name, flops)
+            return Gpu(device_name, flops, PUBLISHED_BANDWIDTH.get(word))
     return None
 
 
@@ -124,19 +137,25 @@ def floor_seconds(
     return synthesis_flops(reference_s, generated_s, nfe, guided=guided) / gpu.flops
 
 
-def calibrate(counted: Counted, gpu: Gpu, measured_s: float) -> Calibration:
-    """The share of this GPU's peak that was reached; bandwidth keeps its usual share, since a large
-    cache hides it on big GPUs."""
-    share = counted.flops / gpu.flops / measured_s
-    return Calibration(compute=min(1.0, share))
+def calibrate(
+    counted: Counted, gpu: Gpu, measured_s: float, *, in_turn: bool = False
+) -> Calibration:
+    """What makes this GPU's bounds come to the time that was measured on it. Memory keeps its usual
+    share: a large cache hides it on big GPUs."""
+    hidden = 0.0
+    if in_turn and gpu.bandwidth:
+        hidden = min(counted.bytes / (gpu.bandwidth * USUAL_BANDWIDTH), 0.9 * measured_s)
+    share = counted.flops / gpu.flops / (measured_s - hidden)
+    launch = ORIN_LAUNCH_S if in_turn else 0.0
+    return Calibration(compute=min(1.0, share), launch_s=launch, in_turn=in_turn)
 
 
 def project(counted: Counted, gpu: Gpu, calibration: Calibration) -> Projection:
-    """What `counted` would take on `gpu`: the slowest of computing, moving and launching."""
+    """What `counted` would take on `gpu`, by the calibration's rule."""
     parts = {
         "compute": counted.flops / (gpu.flops * calibration.compute),
         "memory": counted.bytes / (gpu.bandwidth * calibration.bandwidth) if gpu.bandwidth else 0.0,
         "launch": counted.launches * calibration.launch_s,
     }
     bound = max(parts, key=lambda name: parts[name])
-    return Projection(gpu.name, parts[bound], bound)
+    return Projection(gpu.name, sum(parts.values()) if calibration.in_turn else parts[bound], bound)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.measure.fingerprint import Fingerprint
+from ishowtts_ops.measure.others import OTHERS
 from ishowtts_ops.measure.stats import Summary, summarize
 
 RUN_VERSION = 1
@@ -127,7 +128,15 @@ class Run:
             marks=marks,
             fingerprint=joined,
             memory=dataclasses.replace(self.memory, rss_after=more.memory.rss_after),
+            extra={**self.extra, **self._others_with(more)},
         )
+
+    def _others_with(self, more: Run) -> dict[str, float]:
+        """What others had of the processors over both runs."""
+        both = [run for run in (self, more) if OTHERS in run.extra]
+        passes = sum(len(run.samples) for run in both)
+        had = sum(float(run.extra[OTHERS]) * len(run.samples) for run in both)
+        return {OTHERS: round(had / passes, 3)} if both else {}
 
     def to_json(self) -> dict[str, Any]:
         """For history and files; summaries are there for readers and ignored on the way back."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ishowtts_ops.errors import UsageError
 
@@ -18,6 +19,8 @@ BYTES_PER_SECOND = 15
 FRAMES_PER_SECOND = 93.75
 SEED = 20250930
 """Of the noise: the same seed gives the same speech, so every pass does the same work."""
+LONGEST_PIECE_S = 22.0
+"""Upstream's limit on reference and speech together; longer texts are spoken in pieces."""
 
 _PASSAGE = (
     "Welcome back to the stream, everyone, and thank you for waiting while we set things up. "
@@ -37,11 +40,14 @@ class Utterance:
     Attributes:
         voice: an id; None is the box's default voice.
         voice_index: with no id, which of the box's voices by number, counted round.
+        seconds: how long the speech is meant to be; kept exactly where sides are compared in
+            process (`bench run --compare`). None leaves it to the text.
     """
 
     text: str
     voice: str | None = None
     voice_index: int = 0
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,16 @@ class Workload:
         body = [self.seed, self.nfe, self.reference_s]
         rows = [[u.text, u.voice, u.voice_index] for u in self.utterances]
         return hashlib.sha256(json.dumps([body, rows]).encode()).hexdigest()[:16]
+
+    def to_compare(self, default_nfe: int) -> dict[str, Any]:
+        """As `f5_tts.fast.compare` reads it."""
+        return {
+            "name": self.name,
+            "reference_s": self.reference_s,
+            "nfe": self.nfe or default_nfe,
+            "seed": self.seed,
+            "utterances": [[u.text, u.voice_index, u.seconds] for u in self.utterances],
+        }
 
 
 def passage(size: int, start: int = 0) -> str:
@@ -94,7 +110,10 @@ def passage(size: int, start: int = 0) -> str:
 
 def _single(name: str, title: str, seconds: float, reference_s: float) -> Workload:
     text = passage(round(seconds * BYTES_PER_SECOND))
-    return Workload(name, title, (Utterance(text),), reference_s)
+    whole = seconds + reference_s <= LONGEST_PIECE_S
+    return Workload(
+        name, title, (Utterance(text, seconds=seconds if whole else None),), reference_s
+    )
 
 
 def _mixed() -> Workload:
@@ -106,7 +125,8 @@ def _mixed() -> Workload:
         step = (number * 73 + 11) % 200
         seconds = 1.3 + 14.5 * step / 199
         size = round(seconds * BYTES_PER_SECOND)
-        rows.append(Utterance(passage(size, start=number * 7), voice_index=number % 3))
+        text = passage(size, start=number * 7)
+        rows.append(Utterance(text, voice_index=number % 3, seconds=round(seconds, 3)))
     return Workload("mixed", "200 requests of 1.3 to 16 s, three voices", tuple(rows))
 
 
@@ -146,7 +166,7 @@ def choose(
     if voice is None and nfe is None:
         return chosen
     rows = tuple(
-        Utterance(u.text, voice or u.voice, 0 if voice else u.voice_index)
+        replace(u, voice=voice or u.voice, voice_index=0 if voice else u.voice_index)
         for u in chosen.utterances
     )
     return Workload(chosen.name, chosen.title, rows, chosen.reference_s, chosen.seed, nfe)

@@ -18,6 +18,7 @@ from ishowtts_ops import __version__
 from ishowtts_ops.config import CONFIG_PATH, STATE_DIR, Settings
 from ishowtts_ops.errors import OpsError, PatchRefused
 from ishowtts_ops.facts import identity
+from ishowtts_ops.facts.engine_python import in_use
 from ishowtts_ops.facts.python_env import PythonEnv, read_python_env
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
@@ -39,6 +40,9 @@ NAMES = {
     "program": "ishowtts-ops",
 }
 CANNOT_GO_BACK = ("torch", "l4t", "series", "program")
+
+_LOST = {state.value for state in patch.PatchState}
+"""The series is out of the sources: the steps of install put it back, or say why not."""
 
 Tracked = Mapping[str, str | None]
 
@@ -77,12 +81,12 @@ def tracked(host: Host, settings: Settings) -> dict[str, str | None]:
     }
     if settings.engine.kind != "f5":
         return found
-    env = read_python_env(host, settings.engine.python)
+    env = read_python_env(host, in_use(host, settings))
     repo = _repo(host, settings)
     found |= {
         "torch": env.package("torch").version if isinstance(env, PythonEnv) else None,
         "f5": repo.head() if repo else None,
-        "series": load_series().id,
+        "series": _series(host, settings),
     }
     return found
 
@@ -116,10 +120,21 @@ def read_good(host: Host) -> Good | None:
         return None
 
 
-def record_good(host: Host, now: Tracked) -> None:
-    """From now on this state is the one to come back to."""
+def candidate(host: Host, settings: Settings, config_text: str | None) -> Good:
+    """The state of now, to be recorded once it was validated.
+
+    Args:
+        config_text: the file that `settings` were read from. It may have been saved anew since, and
+            what is validated is what was read.
+    """
     stamp = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    _write(host, Good(now, _config_text(host), stamp))
+    now = {**tracked(host, settings), "config": _sha256(config_text)}
+    return Good(now, config_text, stamp)
+
+
+def record_good(host: Host, good: Good) -> None:
+    """From now on this state is the one to come back to."""
+    _write(host, good)
 
 
 def record_rejected(host: Host, good: Good, now: Tracked) -> None:
@@ -161,7 +176,7 @@ def roll_back(
         f"{NAMES[name]} cannot be put back from here: it was {_short(good.tracked.get(name))}"
         f" and is {_short(now.get(name))}.{_how(name, good.tracked.get(name))}"
         for name in CANNOT_GO_BACK
-        if good.tracked.get(name) != now.get(name)
+        if good.tracked.get(name) != now.get(name) and now.get(name) not in _LOST
     ]
     return RolledBack(tuple(done), tuple(left))
 
@@ -191,6 +206,14 @@ def _source_back(host: Host, repo: Repo, commit: str, settings: Settings, log: P
         log(error.message)
     log(f"checking out {commit}")
     repo.checkout(commit)
+
+
+def _series(host: Host, settings: Settings) -> str:
+    """Which series is in the sources; the state's word where it is not (all) there: `git submodule
+    update` to the very same commit loses it too."""
+    series = load_series()
+    state = patch.status(host, locate(host, settings).path, series).state
+    return series.id if state is patch.PatchState.APPLIED else state.value
 
 
 def _repo(host: Host, settings: Settings) -> Repo | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,45 +14,26 @@ import pytest
 import yaml
 
 from tests.box.conftest import BOARD
+from tests.support.chat import Chat, open_chat
 from tests.support.container import Box, eventually, new_box
 from tests.support.installed import CONFIG, Daemon, configure, envelope, fault, install
+from tests.support.program import PROGRAM
 
 REGRESS = "ishowtts-regress.service"
 WATCH = "ishowtts-watch.service"
 BENCH = "ishowtts-bench.service"
 TIMERS = ("ishowtts-regress.timer", "ishowtts-bench.timer", "ishowtts-watch.timer")
 NOTIFY = "ishowtts-notify@.service"
+TOLD = "/var/log/told"
+RELEASE = "/etc/nv_tegra_release"
+VALIDATED = "/var/lib/ishowtts-ops/validated.json"
 CALENDAR = (*TIMERS, "ishowtts-watch.path", REGRESS, WATCH, BENCH, NOTIFY)
-
-
-class Hook(BaseHTTPRequestHandler):
-    """Somebody's chat, as a webhook."""
-
-    def do_POST(self) -> None:
-        assert isinstance(self.server, Chat)
-        self.server.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Chat(ThreadingHTTPServer):
-    told: list[dict[str, Any]]
-
-    def of(self, unit: str) -> list[dict[str, Any]]:
-        return [item for item in self.told if item["unit"] == unit]
 
 
 @pytest.fixture(scope="module")
 def chat() -> Iterator[Chat]:
-    server = Chat(("127.0.0.1", 0), Hook)
-    server.told = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with open_chat() as server:
+        yield server
 
 
 Kept = tuple[Box, Daemon]
@@ -71,7 +53,10 @@ def kept(base: Path, chat: Chat) -> Iterator[Kept]:
                 "workload": "S",
                 "tolerance_percent": 60,
             },
-            notify={"webhook": f"http://127.0.0.1:{chat.server_port}/box"},
+            notify={"webhook": chat.url, "command": ["tell-me"]},
+        )
+        box.write(
+            "/usr/local/bin/tell-me", f"#!/bin/sh\ntr -d '\\n' >>{TOLD}; echo >>{TOLD}\n", 0o755
         )
         install(box)
         fault(box, "slow:0.05")
@@ -107,56 +92,142 @@ def test_the_timers_are_set_as_configured(kept: Kept) -> None:
         assert box.exec("systemd-analyze", "calendar", calendar).returncode == 0
 
 
-def test_the_timer_runs_the_daily_look(kept: Kept) -> None:
-    """The same timer with a short interval."""
-    box, _ = kept
-    drop_in = f"/etc/systemd/system/{TIMERS[0]}.d/test.conf"
+@contextlib.contextmanager
+def soon(box: Box, timer: str, *lines: str) -> Iterator[None]:
+    """The same timer with short intervals, as an administrator would set them."""
+    drop_in = f"/etc/systemd/system/{timer}.d/test.conf"
     box.write(
-        drop_in,
-        "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/4\nRandomizedDelaySec=0\nAccuracySec=100ms\n",
+        drop_in, "\n".join(["[Timer]", *lines, "RandomizedDelaySec=0", "AccuracySec=100ms\n"])
     )
+    box.systemctl("daemon-reload")
+    box.systemctl("restart", timer)
+    try:
+        yield
+    finally:
+        box.exec("rm", drop_in)
+        box.systemctl("daemon-reload")
+        box.systemctl("restart", timer)
+
+
+EVERY_FEW_SECONDS = ("OnCalendar=", "OnCalendar=*:*:0/4")
+
+
+def test_the_timer_runs_the_daily_look(kept: Kept) -> None:
+    box, _ = kept
     before = len(history(box)["runs"])
-    box.systemctl("daemon-reload")
-    box.systemctl("restart", TIMERS[0])
-    eventually(
-        lambda: box.journal(REGRESS).count("No regression: RTF") >= 2,
-        "the daily look has run twice",
-        60,
-        lambda: box.why(REGRESS),
-    )
-    box.exec("rm", drop_in)
-    box.systemctl("daemon-reload")
-    box.systemctl("restart", TIMERS[0])
+    with soon(box, TIMERS[0], *EVERY_FEW_SECONDS):
+        eventually(
+            lambda: box.journal(REGRESS).count("No regression: RTF") >= 2,
+            "the daily look has run twice",
+            90,
+            lambda: box.why(REGRESS),
+        )
+    eventually(lambda: box.state(REGRESS) == "inactive/dead", "the last one is through", 60)
     assert len(history(box)["runs"]) >= before + 2
     assert box.show(REGRESS, "Result")["Result"] == "success"
 
 
-def test_the_weekly_run_is_kept(kept: Kept) -> None:
+def test_the_timer_runs_the_weekly_measurement(kept: Kept) -> None:
     box, _ = kept
-    box.systemctl("start", BENCH)
-    newest = history(box)["runs"][-1]
-    assert (newest["note"], len(newest["samples"])) == ("weekly", 6)
+
+    def weekly() -> list[dict[str, Any]]:
+        return [run for run in history(box)["runs"] if run["note"] == "weekly"]
+
+    assert weekly() == []
+    with soon(box, TIMERS[1], *EVERY_FEW_SECONDS):
+        eventually(lambda: len(weekly()) >= 2, "it has run twice", 90, lambda: box.why(BENCH))
+    eventually(lambda: box.state(BENCH) == "inactive/dead", "the last one is through", 60)
+    assert {len(run["samples"]) for run in weekly()} == {6}
+    assert box.show(BENCH, "Result")["Result"] == "success"
+
+
+def test_the_timer_sees_what_no_path_shows(kept: Kept) -> None:
+    """A change while the path unit does not look."""
+    box, _ = kept
+    before = len(history(box)["baselines"])
+    box.systemctl("stop", "ishowtts-watch.path")
+    try:
+        box.write(CONFIG, box.read(CONFIG) + "# a remark\n")
+        with soon(box, TIMERS[2], "OnActiveSec=", "OnActiveSec=1s"):
+            eventually(
+                lambda: len(history(box)["baselines"]) == before + 1,
+                "the timer has it validated",
+                90,
+                lambda: box.why(WATCH),
+            )
+    finally:
+        box.systemctl("start", "ishowtts-watch.path")
+    eventually(lambda: box.state(WATCH) == "inactive/dead", "it is through", 60)
+
+
+@contextlib.contextmanager
+def live_stream(daemon: Daemon) -> Iterator[list[int]]:
+    """Four people write all the time: one is heard and others wait. Gives the answers' statuses."""
+    stop = threading.Event()
+    answers: list[int] = []
+
+    def talk() -> None:
+        while not stop.is_set():
+            text = "somebody writes something in the chat and it is read aloud"
+            answers.append(daemon.say(text).status_code)
+
+    talkers = [threading.Thread(target=talk) for _ in range(4)]
+    for talker in talkers:
+        talker.start()
+    try:
+        eventually(lambda: len(answers) > 4, "the stream is on")
+        yield answers
+    finally:
+        stop.set()
+        for talker in talkers:
+            talker.join()
+
+
+def spoken(daemon: Daemon) -> int:
+    """Everything that the daemon has been asked for."""
+    answer = daemon.get("/metrics")
+    assert answer is not None
+    rows = re.findall(r"^ishowtts_requests_total\{[^}]*\} ([0-9.]+)$", answer.text, re.MULTILINE)
+    assert rows
+    return int(sum(map(float, rows)))
 
 
 def test_a_live_stream_is_not_disturbed(kept: Kept) -> None:
+    """By hand it is skipped; what a timer starts waits until the stream is over, and then runs."""
     box, daemon = kept
-    stop = threading.Event()
-
-    def stream() -> None:
-        while not stop.is_set():
-            daemon.say("somebody writes something in the chat and it is read aloud")
-
-    talker = threading.Thread(target=stream)
-    talker.start()
-    try:
-        before = len(history(box)["runs"])
+    runs = len(history(box)["runs"])
+    before = spoken(daemon)
+    with live_stream(daemon) as answers:
         for words in (("regress", "--when-idle"), ("bench", "run", "--when-idle")):
-            done = box.ops(*words)
-            assert "Skipped" in done.stdout
-        assert len(history(box)["runs"]) == before
-    finally:
-        stop.set()
-        talker.join()
+            assert "Skipped" in box.ops(*words).stdout
+        with soon(box, TIMERS[0], *EVERY_FEW_SECONDS):
+            eventually(lambda: box.state(REGRESS).startswith("activating"), "its time has come")
+            heard = len(answers)
+            eventually(lambda: len(answers) > heard + 40, "the stream goes on", 120)
+            assert box.state(REGRESS).startswith("activating"), box.why(REGRESS)
+            # Nobody but the four had a word: none of the requests was a measurement's.
+            asked = spoken(daemon) - before
+            assert asked <= len(answers) + 4
+        assert len(history(box)["runs"]) == runs
+    assert set(answers) == {200}
+    eventually(
+        lambda: len(history(box)["runs"]) > runs, "now it has run", 120, lambda: box.why(REGRESS)
+    )
+    eventually(lambda: box.state(REGRESS) == "inactive/dead", "and is through", 60)
+
+
+def test_a_measurement_gives_way_to_who_comes(kept: Kept) -> None:
+    """Somebody speaks while it measures: it ends at once, and that is no failure."""
+    box, daemon = kept
+    runs = len(history(box)["runs"])
+    before = spoken(daemon)
+    running = box.spawn(PROGRAM, "bench", "run", "--when-idle", "-n", "2000")
+    eventually(lambda: spoken(daemon) > before + 5, "it measures", 60, lambda: running.stderr)
+    assert daemon.say("here I am").status_code == 200
+    done = running.wait(60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "to give way" in done.stdout
+    assert len(history(box)["runs"]) == runs, "half a run is none"
 
 
 def test_a_good_change_becomes_the_new_baseline_by_itself(kept: Kept) -> None:
@@ -173,6 +244,45 @@ def test_a_good_change_becomes_the_new_baseline_by_itself(kept: Kept) -> None:
     assert history(box)["baselines"][-1]["reason"] == "the configuration changed"
     answer = daemon.get("/readyz")
     assert answer is not None and answer.json()["default_voice"] == "tone-b"
+
+
+def test_a_change_during_a_validation_is_not_missed(kept: Kept) -> None:
+    """A path unit does not look while what it started runs."""
+    box, _ = kept
+    eventually(lambda: box.state(WATCH) == "inactive/dead", "the last one is through", 60)
+    seen = box.journal(WATCH).count("the configuration changed")
+    box.write(CONFIG, box.read(CONFIG) + "# one\n")
+    eventually(
+        lambda: box.journal(WATCH).count("the configuration changed") > seen,
+        "the first change is seen",
+        60,
+        lambda: box.why(WATCH),
+    )
+    box.write(CONFIG, box.read(CONFIG) + "# two\n")
+    eventually(
+        lambda: json.loads(box.read(VALIDATED))["config_text"] == box.read(CONFIG),
+        "the second one is validated too",
+        90,
+        lambda: box.why(WATCH),
+    )
+    assert "it was changed again meanwhile" in box.journal(WATCH)
+    eventually(lambda: box.state(WATCH) == "inactive/dead", "it is through", 60)
+
+
+def test_an_update_of_l4t_is_validated_by_itself(kept: Kept) -> None:
+    box, _ = kept
+    before = len(history(box)["baselines"])
+    release = box.read(RELEASE)
+    assert "REVISION: 4.0" in release
+    box.write(RELEASE, release.replace("REVISION: 4.0", "REVISION: 4.3"))
+    eventually(
+        lambda: len(history(box)["baselines"]) == before + 1,
+        "the new release was validated",
+        90,
+        lambda: box.why(WATCH),
+    )
+    reason = history(box)["baselines"][-1]["reason"]
+    assert reason == "L4T changed from R36.4 to R36.4.3"
 
 
 def test_a_bad_change_is_rolled_back_and_told_once(kept: Kept, chat: Chat) -> None:
@@ -197,6 +307,14 @@ def test_a_bad_change_is_rolled_back_and_told_once(kept: Kept, chat: Chat) -> No
     box.systemctl("start", WATCH)
     assert "Nothing changed since the last validation" in box.journal(WATCH)[-400:]
     assert len(chat.of(WATCH)) == 1
+    assert told_by_command(box).count(WATCH) == 1
+
+
+def told_by_command(box: Box) -> list[str]:
+    """The units that `notify.command` was told of."""
+    if not box.path(TOLD).exists():
+        return []
+    return [json.loads(line)["unit"] for line in box.read(TOLD).splitlines()]
 
 
 def test_a_regression_fails_its_unit_and_is_told_once(kept: Kept, chat: Chat) -> None:
@@ -209,12 +327,13 @@ def test_a_regression_fails_its_unit_and_is_told_once(kept: Kept, chat: Chat) ->
         eventually(lambda: len(chat.of(REGRESS)) == 1, "the chat was told", 30)
         notifier = f"ishowtts-notify@{REGRESS}.service"
         eventually(
-            lambda: box.journal(notifier).count("Knew already: journal, webhook") == 2,
+            lambda: box.journal(notifier).count("Knew already: journal, webhook, command") == 2,
             "the notifier ran for each failure and told one of them",
             30,
             lambda: box.why(notifier),
         )
         assert len(chat.of(REGRESS)) == 1
+        assert told_by_command(box).count(REGRESS) == 1
         assert any("Regression: RTF" in line for line in chat.of(REGRESS)[0]["lines"])
         assert f"{REGRESS} failed on jetson" in box.journal(notifier)
     finally:

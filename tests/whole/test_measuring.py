@@ -4,6 +4,8 @@ Jetson in a folder."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import pytest
 
 from ishowtts_ops.config import CONFIG_PATH
 from ishowtts_ops.measure.history import HISTORY_PATH
+from ishowtts_ops.provision.calendar import VALIDATED_PATH
 from tests.support.folder import Done, FolderBox, free_port
 from tests.support.terminal import cells, in_terminal
 
@@ -221,12 +224,35 @@ def test_validate_rolls_a_bad_configuration_back(box: FolderBox) -> None:
     assert reasons[-2:] == ["this box was never validated", "the configuration changed"]
 
 
+def test_what_is_saved_during_a_validation_is_validated_too(box: FolderBox) -> None:
+    assert box.run("validate").code == 0
+    good = box.host.read_text(CONFIG_PATH)
+    box.host.write(CONFIG_PATH, good + "# one\n")
+    running = subprocess.Popen(
+        [sys.executable, "-m", "ishowtts_ops", "validate", "--root", str(box.root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stderr is not None
+    while "the configuration changed" not in (line := running.stderr.readline()):
+        assert line, "it ended before it said what it validates"
+    last = good + "# one\n# two\n"
+    box.host.write(CONFIG_PATH, last)
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 0, out + err
+    assert "changed again meanwhile" in err
+    assert out.count("Validated: the configuration changed.") == 2
+    assert json.loads(box.host.read_text(VALIDATED_PATH))["config_text"] == last
+    assert "Nothing changed" in box.run("validate").out
+
+
 def test_validate_rolls_back_what_became_slow(box: FolderBox) -> None:
     assert box.run("validate", "--accept").code == 0
     good = box.host.read_text(CONFIG_PATH)
     # The configuration changes nothing about the work, and with it the engine became slow.
     box.host.write(CONFIG_PATH, good + "notify: {quiet_minutes: 5}\n")
-    slow_down(box, "slow:0.05")
+    slow_down(box, "slow:0.1")
     try:
         done = box.run("validate")
         assert done.code == 1

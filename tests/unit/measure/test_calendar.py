@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from ishowtts_ops.provision import calendar, notifier, patch
 from ishowtts_ops.provision.notifier import Failure, tell
 from ishowtts_ops.provision.patch import PatchState
 from ishowtts_ops.provision.units import rendered, wanted_units
+from tests.support.chat import Chat, open_chat
 from tests.support.f5 import API, SOURCE, Box, commit_upstream
 from tests.support.simboxes import sim_box
 
@@ -89,13 +89,28 @@ def configured(box: Box) -> Box:
     return box
 
 
+def good_now(host: Host) -> calendar.Good:
+    return calendar.candidate(host.read_only(), F5, host.read_text(CONFIG_PATH))
+
+
+def test_what_is_good_is_what_was_read(boxes: Callable[[str], Box]) -> None:
+    """A configuration that is saved while the former one is validated is another state."""
+    host = configured(boxes("1.1.9")).host
+    read = host.read_text(CONFIG_PATH)
+    host.write(CONFIG_PATH, "engine: {kind: f5}\nf5: {nfe: 16}\n")
+    calendar.record_good(host, calendar.candidate(host.read_only(), F5, read))
+    good = calendar.read_good(host)
+    assert good is not None and good.config_text == read
+    assert calendar.changes(good, calendar.tracked(host, F5)) == ["the configuration changed"]
+
+
 def test_nothing_changed_and_everything_changed(boxes: Callable[[str], Box]) -> None:
     box = configured(boxes("1.1.9"))
     host = box.host
     now = calendar.tracked(host.read_only(), F5)
     assert now["f5"] == box.git("rev-parse", "HEAD").strip()
     assert calendar.changes(calendar.read_good(host), now) == ["this box was never validated"]
-    calendar.record_good(host, now)
+    calendar.record_good(host, good_now(host))
     good = calendar.read_good(host)
     assert calendar.changes(good, calendar.tracked(host, F5)) == []
     host.write(CONFIG_PATH, "engine: {kind: f5}\nf5: {nfe: 16}\n")
@@ -121,7 +136,7 @@ def test_rolling_back_brings_commit_series_and_configuration(boxes: Callable[[st
     patch.apply(host, SOURCE, box.ledger)
     before = box.snapshot()
     good_commit = box.git("rev-parse", "HEAD").strip()
-    calendar.record_good(host, calendar.tracked(host, F5))
+    calendar.record_good(host, good_now(host))
     good = calendar.read_good(host)
     assert good is not None
     config = host.read_text(CONFIG_PATH)
@@ -151,7 +166,7 @@ def test_rolling_back_brings_commit_series_and_configuration(boxes: Callable[[st
 def test_a_commit_that_cannot_be_left_is_told(boxes: Callable[[str], Box]) -> None:
     box = configured(boxes("1.1.9"))
     host = box.host
-    calendar.record_good(host, calendar.tracked(host, F5))
+    calendar.record_good(host, good_now(host))
     good = calendar.read_good(host)
     assert good is not None
     commit_upstream(box, API, lambda data: data + b"\n# upstream moves\n")
@@ -166,7 +181,8 @@ def test_what_cannot_be_rolled_back_is_told(boxes: Callable[[str], Box]) -> None
     box = configured(boxes("1.1.9"))
     host = box.host
     now = calendar.tracked(host, F5)
-    calendar.record_good(host, {**now, "torch": "2.8.0", "l4t": "R36.4.3"})
+    was = {**now, "torch": "2.8.0", "l4t": "R36.4.3"}
+    calendar.record_good(host, dataclasses.replace(good_now(host), tracked=was))
     good = calendar.read_good(host)
     assert good is not None
     found = {**now, "torch": "2.9.0", "l4t": "R36.5"}
@@ -179,34 +195,10 @@ def test_what_cannot_be_rolled_back_is_told(boxes: Callable[[str], Box]) -> None
 # ---- the notifier --------------------------------------------------------------------------------
 
 
-class Hook(BaseHTTPRequestHandler):
-    """Keeps what it is told; answers the statuses it was given, then 200."""
-
-    def do_POST(self) -> None:
-        server = self.server
-        assert isinstance(server, HookServer)
-        length = int(self.headers["Content-Length"])
-        server.told.append(json.loads(self.rfile.read(length)))
-        self.send_response(server.statuses.pop(0) if server.statuses else 200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class HookServer(ThreadingHTTPServer):
-    told: list[dict[str, object]]
-    statuses: list[int]
-
-
 @pytest.fixture
-def hook() -> Iterator[HookServer]:
-    server = HookServer(("127.0.0.1", 0), Hook)
-    server.told, server.statuses = [], []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def hook() -> Iterator[Chat]:
+    with open_chat() as server:
+        yield server
 
 
 @pytest.fixture
@@ -221,8 +213,8 @@ def clocked(host: Host, settings: Notify, at: float, failure: Failure = FAILURE)
     return tell(host, settings, failure, now=lambda: at, sleep=lambda _: None)
 
 
-def test_one_failure_is_told_once(host: Host, hook: HookServer) -> None:
-    settings = Notify(webhook=f"http://127.0.0.1:{hook.server_port}/", quiet_minutes=60)
+def test_one_failure_is_told_once(host: Host, hook: Chat) -> None:
+    settings = Notify(webhook=hook.url, quiet_minutes=60)
     assert clocked(host, settings, 1000.0).told == ("journal", "webhook")
     for minute in range(1, 60, 10):
         again = clocked(host, settings, 1000.0 + 60 * minute)
@@ -239,9 +231,9 @@ def test_one_failure_is_told_once(host: Host, hook: HookServer) -> None:
     assert len(hook.told) == 4
 
 
-def test_a_unit_that_is_up_again_is_the_same_failure(host: Host, hook: HookServer) -> None:
+def test_a_unit_that_is_up_again_is_the_same_failure(host: Host, hook: Chat) -> None:
     """systemd starts a unit again faster than the notifier can ask what became of it."""
-    settings = Notify(webhook=f"http://127.0.0.1:{hook.server_port}/")
+    settings = Notify(webhook=hook.url)
     again = Failure("jetson", FAILURE.unit, "", "", ("Starting it again...",))
     clocked(host, settings, 1.0, again)
     clocked(host, settings, 2.0, FAILURE)
@@ -265,17 +257,17 @@ def test_the_sentence_is_the_units_own_last_word() -> None:
     assert Failure("box", unit, "exit-code", "1", lines).text.endswith(f"(exit-code 1): {own}")
 
 
-def test_a_clock_set_back_does_not_silence_it(host: Host, hook: HookServer) -> None:
-    settings = Notify(webhook=f"http://127.0.0.1:{hook.server_port}/")
+def test_a_clock_set_back_does_not_silence_it(host: Host, hook: Chat) -> None:
+    settings = Notify(webhook=hook.url)
     clocked(host, settings, 9_000_000.0)
     assert "webhook" in clocked(host, settings, 1000.0).told
 
 
 def test_a_channel_that_failed_is_tried_again_and_the_others_are_not(
-    host: Host, hook: HookServer
+    host: Host, hook: Chat
 ) -> None:
     hook.statuses += [500, 503, 502]
-    settings = Notify(webhook=f"http://127.0.0.1:{hook.server_port}/")
+    settings = Notify(webhook=hook.url)
     first = clocked(host, settings, 1000.0)
     assert (first.told, len(hook.told)) == (("journal",), notifier.TRIES)
     assert first.problems == ("webhook: it answered 502",)
@@ -283,11 +275,9 @@ def test_a_channel_that_failed_is_tried_again_and_the_others_are_not(
     assert (second.told, second.known, second.problems) == (("webhook",), ("journal",), ())
 
 
-def test_a_refusal_is_not_repeated_and_nobody_there_is_a_sentence(
-    host: Host, hook: HookServer
-) -> None:
+def test_a_refusal_is_not_repeated_and_nobody_there_is_a_sentence(host: Host, hook: Chat) -> None:
     hook.statuses += [404]
-    settings = Notify(webhook=f"http://127.0.0.1:{hook.server_port}/")
+    settings = Notify(webhook=hook.url)
     assert clocked(host, settings, 1.0).problems == ("webhook: it answered 404",)
     assert len(hook.told) == 1
     nobody = Notify(webhook="http://127.0.0.1:1/")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -66,34 +64,6 @@ def test_the_newest_baseline_counts_and_marked_runs_are_refused(host: Host) -> N
         assert [item.reason for item in history.baselines()] == ["first", "second", "other"]
 
 
-_WRITER = """
-import sys
-sys.path.insert(0, sys.argv[3])
-from ishowtts_ops.host import Host
-from ishowtts_ops.measure.history import open_history
-from tests.unit.measure.made import make_run, noisy
-for number in range(25):
-    with open_history(Host.at(sys.argv[1])) as history:
-        history.add(make_run(noisy(0.1), id=f"{sys.argv[2]}-{number}"))
-"""
-
-
-def test_four_processes_write_at_once(host: Host) -> None:
-    repository = str(Path(__file__).parents[3])
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _WRITER, str(host.root), name, repository],
-            stderr=subprocess.PIPE,
-        )
-        for name in "abcd"
-    ]
-    for writer in writers:
-        _, err = writer.communicate(timeout=60)
-        assert writer.returncode == 0, err.decode()
-    with open_history(host.read_only()) as history:
-        assert len(history.runs()) == 100
-
-
 @pytest.mark.parametrize("damage", ["text", "cut", "flipped"])
 def test_a_damaged_file_is_kept_aside(host: Host, damage: str) -> None:
     with open_history(host) as history:
@@ -120,26 +90,60 @@ def test_a_damaged_file_is_kept_aside(host: Host, damage: str) -> None:
         assert len(history.runs()) == 1
 
 
-def test_every_older_version_is_migrated(host: Host) -> None:
-    for version in range(len(module.MIGRATIONS)):
-        host.remove(HISTORY_PATH)
-        host.mkdir(str(Path(HISTORY_PATH).parent))
-        db = sqlite3.connect(host.path(HISTORY_PATH))
-        for step in module.MIGRATIONS[:version]:
-            db.executescript(step)
-        run = make_run(noisy(0.1))
-        if version:
-            body = json.dumps(run.to_json())
-            row = (run.id, run.started, run.workload, *run.place, body)
-            db.execute("INSERT INTO runs VALUES (?,?,?,?,?,?,?)", row)
-        db.execute(f"PRAGMA user_version = {version}")
-        db.commit()
-        db.close()
-        with open_history(host) as history:
-            assert len(history.runs()) == (1 if version else 0)
-            history.remember_digest("/a", 1, 2, "abc")
-            assert history.digest("/a", 1, 2) == "abc"
-            assert history.digest("/a", 1, 3) is None
+OLD = sorted((Path(__file__).parents[2] / "data/history").glob("v*.sql"))
+"""A file of each version there ever was, as its release wrote it."""
+
+
+def old_file(host: Host, dump: Path) -> None:
+    host.mkdir(str(Path(HISTORY_PATH).parent))
+    db = sqlite3.connect(host.path(HISTORY_PATH))
+    db.executescript(dump.read_text(encoding="utf-8"))
+    db.close()
+
+
+def test_there_is_a_file_of_every_version() -> None:
+    """Whoever adds a migration adds what the former release wrote."""
+    versions = [int(path.stem.removeprefix("v")) for path in OLD]
+    assert versions == list(range(1, len(module.MIGRATIONS) + 1))
+
+
+@pytest.mark.parametrize("dump", OLD, ids=lambda path: path.stem)
+def test_every_older_version_is_migrated(host: Host, dump: Path) -> None:
+    old_file(host, dump)
+    with open_history(host) as history:
+        assert history.notes == ()
+        good, slow = history.runs()
+        assert (good.id, good.values("rtf")[0]) == ("20260101T000000-aa", pytest.approx(0.17))
+        assert slow.marks == ("clocks were not locked: GPU",)
+        baseline = history.baseline(good.place)
+        assert baseline is not None and baseline.id == good.id
+        assert [item.reason for item in history.baselines()] == ["set by hand"]
+        history.remember_digest("/a", 1, 2, "abc")
+        assert history.digest("/a", 1, 2) == "abc"
+        assert history.digest("/a", 1, 3) is None
+    with open_history(host) as history:
+        assert len(history.runs()) == 2
+    db = sqlite3.connect(host.path(HISTORY_PATH))
+    assert db.execute("PRAGMA user_version").fetchone() == (len(module.MIGRATIONS),)
+    old_tables = db.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+    db.close()
+    (host.root / "new").mkdir()
+    fresh = Host.at(host.root / "new")
+    with open_history(fresh):
+        pass
+    db = sqlite3.connect(fresh.path(HISTORY_PATH))
+    tables = db.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+    db.close()
+    assert old_tables == tables, "a migrated file is as a new one"
+
+
+def test_an_old_file_is_read_as_it_is_by_who_may_not_write(host: Host) -> None:
+    old_file(host, OLD[0])
+    before = host.read_bytes(HISTORY_PATH)
+    with open_history(host.read_only()) as history:
+        assert len(history.runs()) == 2
+        assert len(list(history.export())) == 3
+    assert host.read_bytes(HISTORY_PATH) == before
 
 
 def test_a_newer_version_is_refused_and_left_alone(host: Host) -> None:

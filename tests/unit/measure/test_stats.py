@@ -104,3 +104,11 @@ def test_what_makes_no_sense_is_refused() -> None:
     for bad in (lambda: stats.summarize([]), lambda: stats.shift([1.0], [0.0])):
         with pytest.raises(ValueError, match=r"no samples|positive"):
             bad()
+
+
+@pytest.mark.parametrize("freedom", [3, 4, 5, 8, 14, 30, 200])
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.95, 0.975])
+def test_students_quantiles_agree_with_scipy(share: float, freedom: int) -> None:
+    scipy = pytest.importorskip("scipy.stats")
+    expected = float(scipy.t.ppf(share, freedom))
+    assert stats.student_quantile(share, freedom) == pytest.approx(expected, rel=0.012, abs=1e-9)

@@ -10,9 +10,10 @@ import pytest
 from ishowtts_ops.config import parse
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
-from ishowtts_ops.measure import fidelity, monitor, plots
+from ishowtts_ops.measure import fidelity, gpu_load, monitor, plots
+from ishowtts_ops.measure.gpu_load import GpuLoad
 from ishowtts_ops.measure.history import Baseline
-from ishowtts_ops.measure.monitor import GpuLoad, Monitor
+from ishowtts_ops.measure.monitor import Monitor
 from ishowtts_ops.measure.timeline import timelines
 from ishowtts_ops.sim.faults import apply_fault
 from tests.support.folder import free_port
@@ -40,10 +41,10 @@ def test_every_board_is_read(tmp_path: Path, board: str) -> None:
 
 def test_without_a_file_the_load_comes_from_tegrastats(tmp_path: Path) -> None:
     host = sim_box(tmp_path, "agx-orin-64")
-    for pattern in monitor.LOAD_PATTERNS:
+    for pattern in gpu_load.LOAD_PATTERNS:
         for path in host.glob(pattern):
             host.remove(path)
-    assert isinstance(monitor.sysfs_load(host), Unknown)
+    assert isinstance(gpu_load.sysfs_load(host), Unknown)
     found = watch(host).read().gpu_load
     assert isinstance(found, GpuLoad)
     assert (found.percent, found.source) == (0.0, "tegrastats")
@@ -66,18 +67,18 @@ def test_heat_and_power_are_seen(tmp_path: Path) -> None:
     ],
 )
 def test_tegrastats_lines(text: str, percent: float | None) -> None:
-    found = monitor.parse_tegrastats(text)
+    found = gpu_load.parse_tegrastats(text)
     assert (found.percent if isinstance(found, GpuLoad) else None) == percent
 
 
 def test_jtops_answer() -> None:
-    assert monitor.jtop_load({"gpu": {"status": {"load": 31.5}}}) == GpuLoad(31.5, "jtop")
+    assert gpu_load.jtop_load({"gpu": {"status": {"load": 31.5}}}) == GpuLoad(31.5, "jtop")
     for odd in ({}, {"gpu": {}}, {"gpu": {"status": {"load": "x"}}}, None):
-        assert isinstance(monitor.jtop_load(odd), Unknown)
+        assert isinstance(gpu_load.jtop_load(odd), Unknown)
 
 
 def test_without_jtops_service_there_is_no_connection(tmp_path: Path) -> None:
-    with monitor.jtop_connection(sim_box(tmp_path, "agx-orin-64")) as connection:
+    with gpu_load.jtop_connection(sim_box(tmp_path, "agx-orin-64")) as connection:
         assert connection is None
 
 

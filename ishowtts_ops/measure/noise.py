@@ -1,0 +1,164 @@
+"""How far apart two runs of an unchanged box lie, learned from the box's own history.
+
+Passes of one run differ by little; runs of different days and process starts differ by more, and
+by how much is a property of the box: with locked clocks it is small, on a shared or unlocked
+machine it is not. So a run is held to what the box itself has shown, never to less than the
+configured tolerance, and to a wide default while there is too little to go by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from ishowtts_ops.measure.fingerprint import Fingerprint
+from ishowtts_ops.measure.others import OTHERS
+from ishowtts_ops.measure.run import Run
+from ishowtts_ops.measure.stats import Values, student_quantile
+
+REFERENCE_RUNS = 12
+"""The baseline and the first runs after it set the level together. Later ones do not: a box that
+gets slower by a little every week must not take its baseline along."""
+NOISE_RUNS = 60
+LEAST_PASSES = 4
+"""Shorter runs are of no use as a measure of anything."""
+SURE = 0.95
+"""Chance that a single look at an unchanged box is within the tolerance; a regression takes two
+looks that are not."""
+
+GUESS = 0.025
+GUESS_WEIGHT = 3
+"""What is believed before there is a history: a spread of 2.5 %, as if three runs had shown it.
+With the baseline alone that makes a tolerance of 8.7 %, which shrinks or grows with every run."""
+_CLIP = 3.0
+"""A run further out than this many robust standard deviations counts as if it were no further."""
+
+SAME_ROWS = ("power mode", "clocks locked", "clocks", "device")
+"""Runs that differ in one of these are of another kind of noise."""
+
+CROWDED = 0.25
+"""A run during which others had so much more of the processors says nothing about the box."""
+
+JUDGED_SLOW = "regressed"
+"""In a run's `extra`: it was found to be a regression, and is no measure of what is normal."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a box's runs say about each other.
+
+    Attributes:
+        level: real-time factor of the box as it is at its best knowledge: the median of the
+            reference runs.
+        spread: standard deviation of the logarithm of a run's level.
+        freedom: degrees of freedom of the spread.
+        runs: how many runs set the level.
+        others: what other programs usually have of the processors meanwhile, 0 to 1.
+    """
+
+    level: float
+    spread: float
+    freedom: float
+    runs: int
+    others: float = 0.0
+
+    def tolerance(self, least: float) -> float:
+        """How much slower a single look may be, as a fraction.
+
+        Args:
+            least: the configured tolerance.
+        """
+        far = student_quantile(SURE, self.freedom)
+        return max(least, math.expm1(far * self.spread * math.sqrt(1 + 1 / self.runs)))
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "level": self.level,
+            "spread_percent": round(self.spread * 100, 2),
+            "runs": self.runs,
+            "freedom": round(self.freedom, 1),
+            "others": self.others,
+        }
+
+
+def learn(baseline: Run, runs: Sequence[Run] = ()) -> Noise:
+    """The noise around a baseline.
+
+    Args:
+        runs: of the box, oldest first, any; those that say nothing about it are left out: other
+            work, marked ones, short ones, those that were judged to be slow.
+    """
+    fit = [run for run in runs if _is_fit(run, baseline)]
+    if all(run.id != baseline.id for run in fit):
+        fit = [run for run in fit if run.started < baseline.started] + [
+            baseline,
+            *(run for run in fit if run.started >= baseline.started),
+        ]
+    since = [run for run in fit if run.started >= baseline.started]
+    alike = [run for run in since if _rows(run) == _rows(baseline)][:REFERENCE_RUNS]
+    level = float(np.median([_log_level(run) for run in alike or [baseline]]))
+    apart, freedom = _apart(fit[-NOISE_RUNS:], _rows(baseline), level)
+    usual = median(_others(run) for run in alike or [baseline])
+    return Noise(math.exp(level), *_spread(apart, freedom), max(1, len(alike)), usual)
+
+
+def _is_fit(run: Run, baseline: Run) -> bool:
+    if run.marks or run.extra.get(JUDGED_SLOW) or len(run.samples) < LEAST_PASSES:
+        return False
+    if run.place != baseline.place or _others(run) > _others(baseline) + CROWDED:
+        return False
+    return _kind(run.fingerprint) == _kind(baseline.fingerprint)
+
+
+def _others(run: Run) -> float:
+    return float(run.extra.get(OTHERS, 0.0))
+
+
+def _kind(found: Fingerprint) -> tuple[Any, ...]:
+    rows = found.rows()
+    return tuple(rows.get(name) for name in SAME_ROWS)
+
+
+def _rows(run: Run) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(run.fingerprint.rows().items()))
+
+
+def _log_level(run: Run) -> float:
+    return math.log(median(run.values("rtf")))
+
+
+def _apart(
+    runs: Sequence[Run], now: tuple[tuple[str, Any], ...], level: float
+) -> tuple[Values, float]:
+    """(how far each run lies from where it should, degrees of freedom).
+
+    Runs like the baseline should lie at its level: what drifts away from it is noise too. (That
+    tolerates no creep without end: a run is counted only if it was within the tolerance, and runs
+    spread evenly over the tolerance make one that is no wider.) Runs of other times, before an
+    update, should lie at the median of theirs: an update moves the level, not the noise.
+    """
+    groups: dict[tuple[tuple[str, Any], ...], list[float]] = {}
+    for run in runs:
+        groups.setdefault(_rows(run), []).append(_log_level(run))
+    found = [
+        np.asarray(group) - (level if rows == now else float(np.median(group)))
+        for rows, group in groups.items()
+    ]
+    freedom = float(sum(group.size - 1 for group in found))
+    return (np.concatenate(found) if found else np.zeros(0)), freedom
+
+
+def _spread(apart: Values, freedom: float) -> tuple[float, float]:
+    """(standard deviation, degrees of freedom), with what was believed before there were runs;
+    single wild runs are clipped."""
+    total = 0.0
+    if freedom > 0:
+        usual = max(1.4826 * float(np.median(np.abs(apart))), GUESS / 10)
+        total = float((np.clip(apart, -_CLIP * usual, _CLIP * usual) ** 2).sum())
+    spread = math.sqrt((GUESS_WEIGHT * GUESS**2 + total) / (GUESS_WEIGHT + freedom))
+    return spread, GUESS_WEIGHT + freedom

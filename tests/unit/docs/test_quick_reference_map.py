@@ -1,0 +1,106 @@
+"""The page that maps iShowTTS's quick reference to this toolkit: nothing of it is missing, and what
+it names exists."""
+
+from __future__ import annotations
+
+import csv
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+from ishowtts_ops.cli.app import app
+from ishowtts_ops.config import Settings
+from ishowtts_ops.provision.units import UNITS
+
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs/quick-reference-map.md"
+
+
+def items() -> list[tuple[str, str]]:
+    """Every script, command, file and table row of the quick reference, by section."""
+    with (ROOT / "tests/data/quick-reference.tsv").open(encoding="utf-8") as file:
+        lines = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [(line["section"], line["item"]) for line in lines]
+
+
+@cache
+def rows() -> dict[str, list[tuple[str, str]]]:
+    """(there, here) of the page's tables, by section."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    section = ""
+    for line in PAGE.read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            section = line.removeprefix("## ")
+        elif line.startswith("| ") and not line.startswith("| there"):
+            there, here = (cell.strip() for cell in line.strip("| ").split(" | ", 1))
+            found.setdefault(section, []).append((there, here))
+    return found
+
+
+def commands() -> list[str]:
+    """What the page says to type here, where it begins with a verb of ours."""
+    verbs = set(click_app().commands)
+    found = []
+    for table in rows().values():
+        for _, here in table:
+            for code in re.findall(r"`([^`]+)`", here):
+                words = code.removeprefix("sudo ").removeprefix("ishowtts-ops ")
+                if words.split()[0] in verbs and not words.startswith("supervise --"):
+                    found.append(words)
+    return sorted(set(found))
+
+
+@cache
+def click_app() -> Any:
+    """The verbs as Typer makes them: a group of click's, or of the copy that newer Typers bring."""
+    return typer.main.get_command(app)
+
+
+@pytest.mark.parametrize(("section", "item"), items())
+def test_every_item_is_mapped(section: str, item: str) -> None:
+    fitting = [here for there, here in rows()[section] if item.lower() in there.lower()]
+    assert fitting, f"{item} has no row under {section}"
+    assert all(fitting), f"{item} is mapped to nothing"
+
+
+def test_the_list_is_that_of_the_document() -> None:
+    """One that was cut short would prove nothing."""
+    found = items()
+    assert len(found) == len(set(found)) == 72
+    assert {section for section, _ in found} == set(rows())
+
+
+@pytest.mark.parametrize("words", commands())
+def test_commands_and_options_exist(words: str) -> None:
+    command = click_app()
+    rest = words.split()
+    while rest and hasattr(command, "commands"):
+        assert rest[0] in command.commands, f"there is no verb {rest[0]!r} in `{words}`"
+        command = command.commands[rest.pop(0)]
+    options = {
+        option for param in command.params for option in (*param.opts, *param.secondary_opts)
+    }
+    for word in rest:
+        if word.startswith("-"):
+            assert word in options, f"`{words}`: there is no option {word}"
+
+
+def test_units_settings_and_files_exist() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    for unit in re.findall(r"`(ishowtts-[a-z]+\.(?:service|timer|path))`", text):
+        assert unit in UNITS, unit
+    here = " ".join(cell for table in rows().values() for _, cell in table)
+    settings = set(re.findall(r"`((?:measure|power|f5|engine|notify)\.[a-z_]+)`", here))
+    assert len(settings) > 5
+    for name in settings:
+        section, key = name.split(".")
+        model = Settings.model_fields[section].annotation
+        assert isinstance(model, type) and issubclass(model, BaseModel)
+        assert key in model.model_fields, name
+    for folder in re.findall(r"`((?:docs|patches)/[a-z0-9/-]*)`", here):
+        assert (ROOT / folder).is_dir(), folder
