@@ -18,6 +18,7 @@ from ishowtts_ops.doctor.report import Report
 from ishowtts_ops.doctor.run import examine, select
 from ishowtts_ops.doctor.under_load import LIMIT_S
 from ishowtts_ops.errors import OpsError, UsageError
+from ishowtts_ops.provision import daemon
 from ishowtts_ops.provision import install as provision
 
 
@@ -115,6 +116,8 @@ def _fix(box: Box, report: Report, *, yes: bool, as_json: bool) -> int:
         return report.exit_code
 
     def ask(step: str, concerned: Sequence[Finding]) -> bool:
+        if as_json:  # a program reads this, and nobody can be asked
+            return yes and step not in provision.ON_REQUEST
         if step in provision.ON_REQUEST:
             # What it switches off is not ours, so --yes does not answer for its owner.
             findings.show(concerned)
@@ -125,10 +128,13 @@ def _fix(box: Box, report: Report, *, yes: bool, as_json: bool) -> int:
         return render.confirm(f"Run the step `{step}`?")
 
     def run_step(step: str) -> None:
+        doing = "ishowtts-ops doctor --fix"
         chosen = provision.choose(steps_of(box), [step])
-        provision.apply(
-            box.host, chosen, log=render.log, on_step=announce, doing="ishowtts-ops doctor --fix"
-        )
+        made = provision.apply(box.host, chosen, log=render.log, on_step=announce, doing=doing)
+        if step == daemon.DaemonStep.name and not made:
+            # It runs what is installed, so the step is content; and it is not well all the same.
+            with box.host.lock(provision.LOCK_PATH, doing):
+                daemon.restart(box.host, render.log)
 
     box.host.require_root("Mending the box")
     result = fix(report, ask, run_step)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from rich.text import Text
 
 from ishowtts_ops.cli import render
 from ishowtts_ops.doctor.finding import Finding, Severity
+from ishowtts_ops.doctor.folding import folded
 from ishowtts_ops.doctor.report import Report
 
+_COLUMN = 8
 _MARKS = {
     Severity.OK: ("ok", "green"),
     Severity.INFO: ("info", "cyan"),
@@ -20,20 +23,50 @@ _MARKS = {
 
 
 def show(findings: Sequence[Finding], *, evidence: bool = True) -> None:
-    """Each finding: severity and sentence, evidence, effect, remedy."""
-    for finding in findings:
+    """Each finding: severity and sentence, evidence, effect, remedy, and what follows from it."""
+    for finding, consequences in folded(findings):
         word, style = _MARKS[finding.severity]
-        head = Text(f"{word:<8}", style=style) + Text(finding.text, style="bold")
+        head = Text(finding.text, style="bold")
         if finding.effect_text:
             effect = finding.effect_text
             head += Text(f" {effect[0].upper()}{effect[1:]}.", style=style)
-        render.out.print(head, soft_wrap=not render.out.is_terminal)
+        _entry(Text(f"{word:<{_COLUMN}}", style=style), head)
         lines = []
         if evidence:
             lines += [f"found:  {item}" for item in finding.evidence]
         lines += _remedy(finding)
+        for other in consequences:
+            lines.append(f"also:   {_sentence(other)}")
+            lines += _remedy(other) if _needs_its_own(finding, other) else []
         for line in lines:
-            render.indented(line, 8)
+            name, text = line[:_COLUMN], line[_COLUMN:]
+            if text.startswith("$ "):
+                # As one line, however long: it is there to be copied.
+                render.out.print(Text(" " * _COLUMN + name + text), soft_wrap=True)
+            else:
+                _entry(Text(" " * _COLUMN + name), Text(text))
+
+
+def _entry(head: Text, body: Text) -> None:
+    """A name and its text, whose further lines begin where the first one does."""
+    if not render.out.is_terminal:
+        render.out.print(head + body, soft_wrap=True)
+        return
+    for number, line in enumerate(body.wrap(render.out, render.out.width - len(head))):
+        line.rstrip()
+        lead = head if number == 0 else Text(" " * len(head))
+        render.out.print(lead + line, soft_wrap=True)
+
+
+def _sentence(finding: Finding) -> str:
+    effect = finding.effect_text
+    return f"{finding.text} {effect[0].upper()}{effect[1:]}." if effect else finding.text
+
+
+def _needs_its_own(cause: Finding, other: Finding) -> bool:
+    """Does a consequence take a step that mending its cause does not take?"""
+    step = None if cause.remedy is None else cause.remedy.step
+    return other.remedy is not None and other.remedy.step not in (None, step)
 
 
 def _remedy(finding: Finding) -> list[str]:
@@ -46,7 +79,8 @@ def _remedy(finding: Finding) -> list[str]:
         if is_so
     ]
     tail = f" (needs {' and '.join(needs)})" if needs else ""
-    return [f"mend:   {remedy.text}{tail}"] + [f"        $ {' '.join(c)}" for c in remedy.commands]
+    commands = [f"{'':{_COLUMN}}$ {shlex.join(argv)}" for argv in remedy.commands]
+    return [f"mend:   {remedy.text}{tail}", *commands]
 
 
 def report(result: Report, *, verbose: bool) -> None:

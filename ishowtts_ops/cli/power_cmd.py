@@ -14,6 +14,7 @@ from ishowtts_ops.provision import guard as guarding
 from ishowtts_ops.provision import install as provision
 from ishowtts_ops.provision import power, power_status, power_undo
 from ishowtts_ops.provision.power import LockReport
+from ishowtts_ops.provision.units import GUARD_TIMER, UNIT_DIR
 from ishowtts_ops.steps import Ledger
 
 app = typer.Typer(help="Power mode and clock lock.", no_args_is_help=True)
@@ -59,6 +60,7 @@ def lock(
         policy = policy.model_copy(update={"mode": mode})
     host = box.host
     host.require_root("Locking the clocks")
+    power.require_jetson(power.look(host, policy).identity)  # a mode that is none: nothing is done
     power_undo.record_before(host, Ledger.open(host))
     wait = power.WAIT_S if boot else power.WAIT_S / 3
     report = power.lock(host, policy, log=render.log, wait_s=wait)
@@ -66,7 +68,8 @@ def lock(
         render.envelope("power lock", report.data(), ok=report.ok)
     else:
         _show(report)
-        if mode is not None and mode != box.settings.power.mode:
+        guarded = host.is_file(f"{UNIT_DIR}/{GUARD_TIMER}")
+        if guarded and mode is not None and mode != box.settings.power.mode:
             render.note(
                 f"The configuration asks for `{box.settings.power.mode}`, which the guard brings"
                 f" back within {box.settings.power.guard_seconds} s and every boot does; set"

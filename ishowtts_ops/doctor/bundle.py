@@ -9,7 +9,7 @@
     journal/…       our units' logs since boot, and systemd's about ordering
     box/…           L4T release, nvpmodel's status, meminfo and the like
 
-Secrets are removed twice: by the key they stand under, and by their look in every line of text.
+Secrets are removed from all of it: see `scrubbing.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import gzip
 import io
 import json
 import os
-import re
 import tarfile
 import tempfile
 import time
@@ -28,12 +27,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel
 
 from ishowtts_ops import __version__
 from ishowtts_ops.config import MANIFEST_PATH
 from ishowtts_ops.doctor.report import Report
+from ishowtts_ops.doctor.scrubbing import scrub, without_secrets
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.facts import sysfs
 from ishowtts_ops.facts.identity import RELEASE_PATH
@@ -44,7 +43,6 @@ from ishowtts_ops.host import Host
 from ishowtts_ops.provision.units import UNIT_DIR, UNITS
 from ishowtts_ops.steps import Ledger
 
-REMOVED = "(removed)"
 LOG_LINES = 1000
 BOX_FILES = (
     RELEASE_PATH,
@@ -54,29 +52,6 @@ BOX_FILES = (
     "/proc/swaps",
     "/proc/loadavg",
     "/proc/version",
-)
-
-_SECRET_KEY = re.compile(
-    r"(?i)(?:^|[_.-])(?:token|secret|password|passwd|passphrase|api[_-]?key|auth|credentials?"
-    r"|webhook|cookie)(?:$|[_.-])"
-)
-_WHOLE_KEYS = frozenset({"environment", "command"})
-"""Settings whose values are other programs' and may hold anything."""
-_LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # KEY=value and "key": "value", in units, logs and JSON
-    (
-        re.compile(
-            r"(?i)([\w.-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|credential|webhook)"
-            r"[\w.-]*[\"']?\s*[=:]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',;]+)"
-        ),
-        rf"\1{REMOVED}",
-    ),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{6,}"), rf"\1 {REMOVED}"),
-    (
-        re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s:@\"']+:[^/\s@\"']+@", re.IGNORECASE),
-        rf"\1{REMOVED}@",
-    ),
-    (re.compile(r"\b(?:hf|sk|ghp|gho|glpat|xox[abp])[_-][A-Za-z0-9_-]{12,}"), REMOVED),
 )
 
 
@@ -130,30 +105,6 @@ def save(path: Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-
-
-def without_secrets(config_text: str) -> str:
-    """A configuration with the values of secret keys replaced; what is no YAML is left out."""
-    try:
-        raw = yaml.safe_load(config_text)
-    except yaml.YAMLError:
-        return "# it is not YAML, and therefore left out\n"
-    return yaml.safe_dump(_redacted(raw), sort_keys=False, allow_unicode=True)
-
-
-def _redacted(value: Any, key: str = "") -> Any:
-    if value is not None and (_SECRET_KEY.search(key) or key in _WHOLE_KEYS):
-        return REMOVED
-    if isinstance(value, dict):
-        return {name: _redacted(item, str(name)) for name, item in value.items()}
-    return [_redacted(item) for item in value] if isinstance(value, list) else value
-
-
-def scrub(text: str) -> str:
-    """Text without what looks like a secret."""
-    for pattern, instead in _LOOKS:
-        text = pattern.sub(instead, text)
-    return text
 
 
 def _json(value: Any) -> bytes:

@@ -58,8 +58,7 @@ def _module(exam: Examination) -> list[Finding]:
             Finding(
                 "box-module",
                 Severity.WARN,
-                "This Jetson module is not in the table, so its clock limits cannot be judged:"
-                f" {identity.module.reason}.",
+                "This Jetson module is not known here, so its clock limits cannot be judged.",
                 (Evidence(_COMPATIBLE, ", ".join(identity.compatible) or "not there"),),
                 _UPDATE,
             )
@@ -97,9 +96,15 @@ def _module(exam: Examination) -> list[Finding]:
 
 
 def _named_otherwise(module: Module, model: Maybe[str]) -> bool:
-    """Does the model string name a module of another part?"""
+    """Does the model string name a module of another family? In one family, as AGX Orin 32 GB and
+    64 GB are, boards often carry the same."""
     named = None if isinstance(model, Unknown) else module_for((), model)
-    return named is not None and not set(named.skus) & set(module.skus)
+    return named is not None and _family(named) != _family(module)
+
+
+def _family(module: Module) -> str:
+    """One of agx-orin, orin-nx, orin-nano."""
+    return "-".join(module.key.split("-")[:2])
 
 
 def _release(exam: Examination) -> list[Finding]:

@@ -13,6 +13,15 @@ LOCK_LOST = 0.352 / 0.169
 """RTF without the lock by RTF with it, as measured on an AGX Orin 32 GB with all clocks loose."""
 
 
+_SOURCES = {
+    # Setting a mode drops the lock, and what sets the mode sets the lock.
+    "clocks-gpu": ("power-mode",),
+    "clocks-cpu": ("power-mode", "clocks-gpu"),
+    "clocks-emc": ("power-mode", "clocks-gpu", "clocks-cpu"),
+}
+"""One lock, lost at once: the first of them tells it."""
+
+
 def _gpu(exam: Examination) -> list[Finding]:
     gpu = known(exam.facts.clocks).gpu
     if isinstance(gpu, Unknown):
@@ -40,7 +49,7 @@ def _no_gpu(gpu: Unknown) -> Finding:
         (Evidence("/sys/class/devfreq", "no GPU"),),
         by_hand(
             "See what the kernel says about its driver, then reboot.",
-            ("sh", "-c", "dmesg | grep -i nvgpu"),
+            ("sudo", "sh", "-c", "dmesg | grep -i nvgpu"),
             needs_root=True,
             needs_reboot=True,
         ),
@@ -90,7 +99,7 @@ def _judge(
         told = f"{text} The configuration asks for that (power.lock_clocks)."
         return [Finding(check, Severity.INFO, told, evidence)]
     remedy = mend("power", "Set the power mode and lock the clocks again.")
-    return [Finding(check, Severity.ERROR, text, evidence, remedy, effect)]
+    return [Finding(check, Severity.ERROR, text, evidence, remedy, effect, because=_SOURCES[check])]
 
 
 def _mhz(rate: Maybe[int], per_mhz: int = 1_000_000) -> str:

@@ -8,10 +8,11 @@ from pydantic import ValidationError
 
 from ishowtts_ops.config import CONFIG_PATH, DEFAULT_NFE, EPSS_STEPS, MANIFEST_PATH, Manifest
 from ishowtts_ops.doctor.examination import Examination
-from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, mend
+from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Remedy, Severity, by_hand, mend
 from ishowtts_ops.errors import ConfigError, OpsError
 from ishowtts_ops.provision.f5_source import SourceState, locate
 from ishowtts_ops.provision.ishowtts import read_ishowtts
+from ishowtts_ops.provision.patch_last_good import LAST_GOOD
 from ishowtts_ops.provision.voices import manifest, render
 from ishowtts_ops.steps import LEDGER_PATH, Ledger
 
@@ -23,7 +24,7 @@ def _file(exam: Examination) -> list[Finding]:
     if not exam.installed or exam.host.is_file(CONFIG_PATH):
         return []
     text = f"The box has no configuration of its own at {CONFIG_PATH}; defaults are in force."
-    remedy = mend("config", "Write the documented default there.")
+    remedy = mend("config", "Write the documented default there.", "daemon")
     evidence = (Evidence(CONFIG_PATH, "not there"),)
     return [Finding("config-file", Severity.WARN, text, evidence, remedy)]
 
@@ -50,7 +51,7 @@ def _judge_nfe(check: str, nfe: int, key: str, path: str) -> list[Finding]:
     if nfe == FAST_NFE:
         return [Finding(check, Severity.OK, f"NFE is {nfe}.", evidence)]
     effect = round(nfe / FAST_NFE, 2) if nfe > FAST_NFE else None
-    remedy = by_hand(f"Set {key} to {FAST_NFE} in {path} and run install again.")
+    remedy = _set_nfe(check, key, path)
     if nfe not in EPSS_STEPS:
         table = ", ".join(map(str, sorted(EPSS_STEPS)))
         text = (
@@ -63,6 +64,16 @@ def _judge_nfe(check: str, nfe: int, key: str, path: str) -> list[Finding]:
         return [Finding(check, Severity.WARN, text, evidence, remedy, effect)]
     text = f"NFE is {nfe}, which is faster than {FAST_NFE} and audibly rougher."
     return [Finding(check, Severity.INFO, text, evidence)]
+
+
+def _set_nfe(check: str, key: str, path: str) -> Remedy:
+    again = ("sudo", "ishowtts-ops", "install")
+    if check == "config-ishowtts-nfe":
+        command = ("sudo", "ishowtts-ops", "config", "set-nfe", str(FAST_NFE))
+        text = f"Set it to {FAST_NFE} there, which touches nothing else, then tell the daemon."
+        return by_hand(text, command, again, needs_root=True)
+    text = f"Set {key} to {FAST_NFE} in {path}, then tell the daemon."
+    return by_hand(text, again, needs_root=True)
 
 
 def _ishowtts(exam: Examination) -> list[Finding]:
@@ -85,15 +96,30 @@ def _ishowtts(exam: Examination) -> list[Finding]:
             by_hand(
                 "Correct the file, then run install again.", ("sudo", "ishowtts-ops", "install")
             ),
+            because=("config-manifest",) if _all_about(problems, _gone(exam)) else (),
         )
     ]
+
+
+def _all_about(problems: list[str], paths: list[str]) -> bool:
+    """Does each problem name one of these files?"""
+    return all(any(path in problem for path in paths) for problem in problems)
+
+
+def _gone(exam: Examination) -> list[str]:
+    """Files that the manifest names and that are not there, which config-manifest tells."""
+    try:
+        told = Manifest.model_validate(json.loads(exam.host.read_text(MANIFEST_PATH)))
+    except (OSError, ValueError, ValidationError):
+        return []
+    return [path for path in _paths(told) if not exam.host.exists(path)]
 
 
 def _manifest(exam: Examination) -> list[Finding]:
     host = exam.host
     if not exam.installed:
         return []
-    rewrite = mend("voices", "Check voices and weights and write it anew.")
+    rewrite = mend("voices", "Check voices and weights and write it anew.", "daemon")
     if not host.is_file(MANIFEST_PATH):
         text = f"The engine's manifest {MANIFEST_PATH} is not there, so the daemon cannot start."
         evidence = (Evidence(MANIFEST_PATH, "not there"),)
@@ -103,25 +129,38 @@ def _manifest(exam: Examination) -> list[Finding]:
         told = Manifest.model_validate(json.loads(stored))
     except (ValueError, ValidationError) as error:
         text = f"The engine's manifest {MANIFEST_PATH} is damaged."
-        evidence = (Evidence(MANIFEST_PATH, str(error).splitlines()[0][:160]),)
+        evidence = (Evidence(MANIFEST_PATH, _first_problem(error)),)
         return [Finding("config-manifest", Severity.ERROR, text, evidence, rewrite)]
     gone = [path for path in _paths(told) if not host.exists(path)]
     if gone and not (told.source in gone and _source_missing(exam)):
-        step = "weights" if gone[0] in (told.ckpt_file, told.vocoder_path) else "voices"
         text = f"A file that the engine needs is not there: {gone[0]}."
         lacking = tuple(Evidence(path, "not there") for path in gone[:6])
-        remedy = mend(step, "Bring it back.")
+        remedy = by_hand(
+            "Put it back, or take what names it out of the configuration, then run install again.",
+            ("sudo", "ishowtts-ops", "install"),
+            needs_root=True,
+        )
+        if gone[0] in (told.ckpt_file, told.vocoder_path):
+            remedy = mend("weights", "Bring it back.")
         return [Finding("config-manifest", Severity.ERROR, text, lacking, remedy)]
-    return _stale(exam, stored)
+    return _stale(exam, stored, told)
 
 
-def _stale(exam: Examination, stored: str) -> list[Finding]:
+def _first_problem(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return f"no JSON: {error}"[:160]
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}"[:160]
+
+
+def _stale(exam: Examination, stored: str, told: Manifest) -> list[Finding]:
     """Is it what install would write now?"""
     theirs = read_ishowtts(exam.host, exam.settings)
     if theirs is not None and theirs.problems and not theirs.voices:
         return []  # their file cannot be used, which config-ishowtts says
     try:
-        wanted = render(manifest(exam.host, exam.settings))
+        wanted = manifest(exam.host, exam.settings)
     except ConfigError as error:
         evidence = tuple(Evidence(p.where, p.what) for p in error.problems[:6])
         text = f"Voices cannot be used: {error.problems[0]}."
@@ -129,12 +168,44 @@ def _stale(exam: Examination, stored: str) -> list[Finding]:
         return [Finding("config-manifest", Severity.ERROR, text, evidence, remedy)]
     except OpsError:
         return []  # sources or weights are missing, which their own checks say
-    if wanted == stored:
+    if render(wanted) == stored:
         return []
+    changed = [name for name in Manifest.model_fields if _differ(name, told, wanted)]
     text = "Voices, weights or settings changed since install last told the daemon about them."
-    evidence = (Evidence(MANIFEST_PATH, "not as it would be written now"),)
-    remedy = mend("voices", "Write the manifest anew and restart the daemon.")
-    return [Finding("config-manifest", Severity.WARN, text, evidence, remedy)]
+    remedy = mend("voices", "Tell the daemon, and restart it.", "daemon")
+    because: tuple[str, ...] = ()
+    if changed == ["nfe"] and wanted.nfe != FAST_NFE:
+        # No step of --fix: it would carry out what the other finding warns of.
+        remedy = by_hand(
+            "Set NFE first; or tell the daemon, if it is meant so.",
+            ("sudo", "ishowtts-ops", "install"),
+            needs_root=True,
+        )
+        because = ("config-nfe", "config-ishowtts-nfe")
+    elif changed == ["source"] and (wanted.source or "").startswith(f"{LAST_GOOD}/"):
+        text = (
+            "There is a copy of the F5-TTS that ran last, and the daemon does not know of it yet."
+        )
+        remedy = mend("voices", "Let the daemon speak from it until this is mended.", "daemon")
+        because = ("patch-state",)
+    evidence = tuple(
+        Evidence(f"{MANIFEST_PATH} {name}", _was_and_is(name, told, wanted)) for name in changed
+    ) or (Evidence(MANIFEST_PATH, "not as it would be written now"),)
+    return [
+        Finding("config-manifest", Severity.WARN, text, evidence, remedy, because=because),
+    ]
+
+
+def _differ(name: str, told: Manifest, wanted: Manifest) -> bool:
+    return bool(getattr(told, name) != getattr(wanted, name))
+
+
+def _was_and_is(name: str, told: Manifest, wanted: Manifest) -> str:
+    """Names only, where the values are long."""
+    if name == "voices":
+        before, after = (", ".join(v.id for v in m.voices) or "none" for m in (told, wanted))
+        return f"{before}; now {after}" if before != after else "changed"
+    return f"{getattr(told, name)}; now {getattr(wanted, name)}"
 
 
 def _source_missing(exam: Examination) -> bool:

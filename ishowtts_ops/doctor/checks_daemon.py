@@ -14,8 +14,9 @@ from ishowtts_ops.doctor.finding import (
     by_hand,
     known,
     mend,
+    restart,
 )
-from ishowtts_ops.facts.daemon_health import DaemonHealth, NotRunning
+from ishowtts_ops.facts.daemon_health import DaemonHealth, NotRunning, SomebodyElse
 from ishowtts_ops.facts.stacks import hung_in
 from ishowtts_ops.facts.systemd import Unit, read_journal, watchdog_kills
 from ishowtts_ops.facts.value import Unknown
@@ -28,6 +29,8 @@ REFUSED_START = 78
 """The daemon's own status for "a setting or file has to change first"; the unit is not restarted
 after it."""
 BUSY_SHARE = 0.05
+_NEEDED = ("engine-python", "engine-packages", "patch-source", "config-manifest")
+"""What has to be mended before it can run."""
 STACK_LINES = 2000
 """A hang's dump has some hundred lines, and the newest one counts."""
 SHOWN_FRAMES = 5
@@ -64,7 +67,17 @@ def _running(exam: Examination) -> list[Finding]:
     else:
         text = f"The daemon does not run{f': {why}' if why else ''}."
         remedy = mend("daemon", "Start it and wait until it is warm.")
-    return [Finding("daemon-running", Severity.ERROR, text, _evidence(unit), remedy)]
+    return [
+        Finding(
+            "daemon-running",
+            Severity.ERROR,
+            text,
+            _evidence(unit),
+            remedy,
+            # What is to be mended first, and, of one that starts again and again, why it does.
+            because=(*_NEEDED, "daemon-restarts"),
+        )
+    ]
 
 
 def _restarts(exam: Examination) -> list[Finding]:
@@ -76,9 +89,8 @@ def _restarts(exam: Examination) -> list[Finding]:
     times = "once" if unit.restarts == 1 else f"{unit.restarts} times"
     text = f"systemd had to restart the daemon {times}"
     if kills:
-        text += (
-            f", {'once' if kills == 1 else f'{kills} times'} because the watchdog saw no progress"
-        )
+        part = "" if kills == unit.restarts else ", once" if kills == 1 else f", {kills} times"
+        text += f"{part} because the watchdog saw no progress"
     why = _why(unit)
     if unit.active != "active" and why and not kills:
         text += f"; the last time {why}"
@@ -91,7 +103,9 @@ def _restarts(exam: Examination) -> list[Finding]:
         evidence += (Evidence(f"journalctl -u {DAEMON} Watchdog timeout", str(kills)),)
         stack = None if isinstance(journal, Unknown) else hung_in(journal)
         if stack is not None:
-            text += f", the last time in {stack.frames[0].function}"
+            frame = stack.frames[0]
+            place = "/".join(frame.path.split("/")[-2:])
+            text += f", the last time in {frame.function} of {place}"
             evidence += tuple(
                 Evidence("its engine's thread stood at" if n == 0 else "called from", str(frame))
                 for n, frame in enumerate(stack.frames[:SHOWN_FRAMES])
@@ -103,6 +117,7 @@ def _restarts(exam: Examination) -> list[Finding]:
             f"{text}.",
             evidence,
             by_hand("Its log has the reason; after a hang it holds every thread's stack.", _LOG),
+            because=_NEEDED if loop else (),
         )
     ]
 
@@ -113,28 +128,33 @@ def _answers(exam: Examination) -> list[Finding]:
         return []
     health = exam.facts.daemon
     if isinstance(health, Unknown):
-        missing = isinstance(health, NotRunning)
         return [
             Finding(
                 "daemon-answers",
                 Severity.ERROR,
                 f"The daemon is active and cannot be reached: {health.reason}.",
                 (*_evidence(unit), Evidence("GET /readyz", health.reason)),
-                mend("daemon", "Restart it.")
-                if not missing
-                else by_hand(
-                    "Compare daemon.port of the configuration with what it listens on.",
-                    ("ss", "-ltnp"),
-                    needs_root=True,
-                ),
+                _reach(exam, health),
             )
         ]
     if not health.live:
         evidence = (Evidence(f"GET {health.url}/livez", "; ".join(health.reasons) or "hung"),)
         text = "The daemon's engine hangs; the watchdog should end it soon."
-        remedy = mend("daemon", "Restart it without waiting for the watchdog.")
+        remedy = restart(DAEMON, "Restart it without waiting for the watchdog.")
         return [Finding("daemon-answers", Severity.ERROR, text, evidence, remedy)]
     return [Finding("daemon-answers", Severity.OK, f"The daemon answers at {health.url}.")]
+
+
+def _reach(exam: Examination, health: Unknown) -> Remedy:
+    port = exam.settings.daemon.port
+    who = ("sudo", "ss", "-ltnp", f"sport = :{port}")
+    if isinstance(health, SomebodyElse):
+        text = f"See who has port {port}; move it, or give the daemon another one (daemon.port)."
+        return by_hand(text, who, needs_root=True)
+    if isinstance(health, NotRunning):
+        text = "Compare daemon.port of the configuration with the port that it listens on."
+        return by_hand(text, ("sudo", "ss", "-ltnp"), needs_root=True)
+    return restart(DAEMON, "Restart it.")
 
 
 def _ready(exam: Examination) -> list[Finding]:
@@ -149,9 +169,10 @@ def _ready(exam: Examination) -> list[Finding]:
     why = "; ".join(health.reasons) or health.stage or "it does not say why"
     text = f"The daemon is up and not ready: {why}."
     passing = health.status in ("warming", "draining")
-    remedy = None if passing else mend("daemon", "Restart it.")
+    remedy = None if passing else restart(DAEMON, "Restart it.")
     severity = Severity.WARN if passing else Severity.ERROR
-    return [Finding("daemon-ready", severity, text, evidence, remedy)]
+    source = ("daemon-running",)
+    return [Finding("daemon-ready", severity, text, evidence, remedy, because=source)]
 
 
 def _current(exam: Examination) -> list[Finding]:
@@ -168,6 +189,7 @@ def _current(exam: Examination) -> list[Finding]:
             "The daemon runs with older settings, patches or units than are installed now.",
             (Evidence("started with", (recorded or "not recorded")[:12]),),
             mend("daemon", "Restart it."),
+            because=("units-drift", "patch-state", "config-manifest", "config-file"),
         )
     ]
 

@@ -15,6 +15,7 @@ from ishowtts_ops.doctor.finding import (
     known,
     mend,
 )
+from ishowtts_ops.facts.engine_python import AUTO, choose, in_use
 from ishowtts_ops.facts.python_env import Package, PythonEnv
 from ishowtts_ops.facts.value import Unknown
 
@@ -24,7 +25,7 @@ ORIN_ARCHITECTURES = ("sm_80", "sm_86", "sm_87", "compute_80", "compute_87")
 
 
 def _python(exam: Examination) -> list[Finding]:
-    path = exam.settings.engine.python
+    path = in_use(exam.host, exam.settings)
     if not exam.host.exists(path):
         if exam.changes_follow:
             return []  # the install step `engine` says what to do about it
@@ -33,7 +34,7 @@ def _python(exam: Examination) -> list[Finding]:
                 "engine-python",
                 Severity.ERROR,
                 f"The engine's interpreter {path} is not on the box.",
-                (Evidence(path, "is not there"),),
+                (Evidence(path, "not there"),),
                 by_hand(
                     "Run ./install.sh in the project's folder, which makes it, or set"
                     " engine.python to an interpreter that has torch.",
@@ -47,7 +48,7 @@ def _python(exam: Examination) -> list[Finding]:
     evidence = (Evidence(path, f"Python {version}"),)
     if env.python[:2] >= OLDEST_PYTHON:
         text = f"The engine's interpreter is Python {version}."
-        return [Finding("engine-python", Severity.OK, text, evidence)]
+        return [Finding("engine-python", Severity.OK, text, evidence), *_passed_over(exam)]
     return [
         Finding(
             "engine-python",
@@ -56,6 +57,28 @@ def _python(exam: Examination) -> list[Finding]:
             evidence,
             by_hand("Set engine.python in the configuration to a newer interpreter."),
         )
+    ]
+
+
+def _passed_over(exam: Examination) -> list[Finding]:
+    """iShowTTS's own environment is only used where it is sound (`engine.python: auto`)."""
+    settings = exam.settings
+    if settings.engine.kind != "f5" or settings.engine.python != AUTO:
+        return []
+    return [
+        Finding(
+            "engine-python",
+            Severity.INFO,
+            f"{environment}.",
+            (Evidence(environment.python, "; ".join(environment.reasons)),),
+            by_hand(
+                f"Nothing, or set engine.python to {environment.python}: install then mends it,"
+                " and its plan shows every pip command.",
+                ("sudo", "ishowtts-ops", "install", "--dry-run", "--only", "engine"),
+                needs_root=True,
+            ),
+        )
+        for environment in choose(exam.host, settings).passed_over
     ]
 
 
@@ -131,20 +154,23 @@ def _torchaudio(exam: Examination) -> list[Finding]:
             f"torchaudio {audio.version} is of another build than torch {torch.version}, and such"
             " a pair fails to import.",
             evidence,
-            by_hand(
-                "Install both together from one index.",
-                (
-                    env.executable,
-                    "-m",
-                    "pip",
-                    "install",
-                    "--force-reinstall",
-                    "torch",
-                    "torchaudio",
-                ),
-            ),
+            _both_again(exam, env),
         )
     ]
+
+
+def _both_again(exam: Examination, env: PythonEnv) -> Remedy:
+    """Never from the general index on a Jetson: its torch may be built without CUDA."""
+    index = exam.settings.engine.torch_index
+    if index is None and exam.jetson:
+        return by_hand(
+            "Set engine.torch_index in the configuration to the package index for this JetPack,"
+            " then install torch and torchaudio together from there."
+        )
+    source = ("--index-url", index) if index else ()
+    argv = (env.executable, "-m", "pip", "install", *source, "--force-reinstall")
+    text = "Install both together from one index."
+    return by_hand(text, (*argv, "torch", "torchaudio"), needs_root=True)
 
 
 def _same_build(torch: Package, audio: Package) -> bool:
@@ -162,8 +188,10 @@ def _numpy(exam: Examination) -> list[Finding]:
     if env is None or env.numpy_major is None or env.numpy_major < 2:
         return []
     torch = env.package("torch")
-    # JetPack 6's own wheels are built for its CUDA 12; others bring their CUDA and know numpy 2.
-    if _release_major(exam) != 36 or not (torch.cuda or "").startswith("12."):
+    # JetPack 6's own wheels are built for its CUDA 12 and its Python 3.10, as the engine step knows
+    # too; others bring their CUDA and know numpy 2.
+    theirs = (torch.cuda or "").startswith("12.") and env.python < (3, 12)
+    if _release_major(exam) != 36 or not theirs:
         return []
     version = env.package("numpy").version
     return [
@@ -176,11 +204,7 @@ def _numpy(exam: Examination) -> list[Finding]:
                 Evidence(f"{env.executable} numpy.__version__", str(version)),
                 Evidence(f"{env.executable} torch.version.cuda", str(torch.cuda)),
             ),
-            by_hand(
-                "Install numpy 1 into the engine's environment.",
-                (env.executable, "-m", "pip", "install", "numpy<2"),
-                needs_root=True,
-            ),
+            _install("Put numpy 1 into the engine's environment."),
         )
     ]
 

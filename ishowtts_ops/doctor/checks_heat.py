@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ishowtts_ops.doctor.examination import Examination
 from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Remedy, Severity, by_hand, known
-from ishowtts_ops.facts.thermal import ROOT, Zone
+from ishowtts_ops.facts.thermal import Zone
 from ishowtts_ops.facts.value import Maybe, Unknown
 
 NEAR_MC = 10_000
@@ -17,7 +17,7 @@ WARM_MC = 60_000
 COOLING: Remedy = by_hand(
     "Free the fan and the air's way, and let the fan run faster: power.fan in the configuration"
     " runs it at full speed while the clocks are locked.",
-    ("cat", f"{ROOT}/thermal_zone0/temp"),
+    ("ishowtts-ops", "power", "status"),
     ("sudo", "jetson_clocks", "--fan"),
     needs_root=True,
 )
@@ -39,6 +39,7 @@ def _throttle(exam: Examination) -> list[Finding]:
                 )
                 + _zone_evidence(thermal.hottest),
                 COOLING,
+                because=("heat-fan",),
             )
         ]
     if known(thermal.throttled):
@@ -59,7 +60,8 @@ def _margin(exam: Examination) -> list[Finding]:
             f"The box is at {_celsius(temperature)} ({hottest.name}) and slows down at"
             f" {_celsius(trip)}."
         )
-        return [Finding("heat-margin", Severity.WARN, text, evidence, COOLING)]
+        stopped = ("heat-fan",)
+        return [Finding("heat-margin", Severity.WARN, text, evidence, COOLING, because=stopped)]
     text = f"The hottest part is at {_celsius(temperature)} ({hottest.name})."
     return [Finding("heat-margin", Severity.OK, text, evidence)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ishowtts_ops.doctor.checks_heat import COOLING, NEAR_MC, PASSIVE_MC
-from ishowtts_ops.doctor.checks_speed import SLOWER
+from ishowtts_ops.doctor.checks_speed import SLOW, SLOWER
 from ishowtts_ops.doctor.checks_supply import HALVED, SUPPLY
 from ishowtts_ops.doctor.examination import Examination
 from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, known
@@ -39,10 +39,11 @@ def _speed(exam: Examination) -> list[Finding]:
             f"Under load its RTF is {load.rtf:.3g}, and that of its baseline {baseline.rtf:.3g}.",
             (*evidence, Evidence(f"baseline {baseline.id[:12]}", f"RTF {baseline.rtf:.4g}")),
             by_hand(
-                "Mend what the other findings say, then measure again.",
+                "Measure it with care when nobody is on air: that names the likely cause.",
                 ("sudo", "ishowtts-ops", "regress"),
             ),
             round(ratio, 2),
+            because=("load-heat", "load-supply", "load-clocks", *SLOW),
         )
     ]
 
@@ -161,6 +162,7 @@ def _cpu(watched: Watched) -> list[Finding]:
             SUPPLY,
             round(1 / share, 2),
             at_most=True,
+            because=("supply-measured", "load-supply"),
         )
     ]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from ishowtts_ops.doctor.checks_box import DESKTOP, boots_into_desktop
 from ishowtts_ops.doctor.examination import Examination
 from ishowtts_ops.doctor.finding import (
     Check,
     Evidence,
     Finding,
+    NotKnown,
     Severity,
     by_hand,
     gib,
@@ -23,6 +26,7 @@ from ishowtts_ops.facts.memory import (
     Memory,
     cuda_allocation_limit,
 )
+from ishowtts_ops.facts.systemd import read_journal
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.provision.units import DAEMON
 
@@ -34,6 +38,8 @@ RESERVE_SHARE = 0.03
 """Below the larger of these the kernel starts to throw out pages that are in use."""
 SWAPPED = GIB // 2
 """Swapped out: more than what long idle services leave there."""
+_NVMAP = re.compile(r"NvMapMemAlloc\w*.{0,80}\berror 12\b")
+_LOG_LINES = 2000
 CLIENT_SIZE = 256 << 20
 """GPU memory below which another process is not worth a word."""
 
@@ -116,11 +122,17 @@ def _oom(exam: Examination) -> list[Finding]:
             evidence,
             by_hand(
                 "Read in the kernel's log what was killed and what took the memory.",
-                ("journalctl", "-k", "-b", "--grep", "oom-kill|Out of memory"),
+                ("sudo", "journalctl", "-k", "-b", "--grep", "oom-kill|Out of memory"),
                 needs_root=True,
             ),
+            because=("daemon-running",) if _daemon_was_killed(exam) else (),
         )
     ]
+
+
+def _daemon_was_killed(exam: Examination) -> bool:
+    unit = exam.unit(DAEMON)
+    return unit is not None and unit.result == "oom-kill"
 
 
 def _allocation(exam: Examination) -> list[Finding]:
@@ -181,6 +193,34 @@ def _others(exam: Examination) -> list[Finding]:
     ]
 
 
+def _refused(exam: Examination) -> list[Finding]:
+    """The driver prints it on the stderr of whoever asked for the memory."""
+    if not exam.installed:
+        return []
+    journal = read_journal(exam.host, DAEMON, _LOG_LINES)
+    if isinstance(journal, Unknown):
+        raise NotKnown(journal)
+    lines = [line.strip()[:200] for line in journal.splitlines() if _NVMAP.search(line)]
+    if not lines:
+        return []
+    times = "once" if len(lines) == 1 else f"{len(lines)} times"
+    return [
+        Finding(
+            "memory-gpu-refused",
+            Severity.WARN,
+            f"The GPU's driver refused the engine memory {times} since boot.",
+            (Evidence(f"journalctl -u {DAEMON}", lines[-1]),),
+            by_hand(
+                "See what else takes memory, then restart the daemon to give it back its share.",
+                ("sudo", "ishowtts-ops", "doctor", "memory"),
+                ("sudo", "systemctl", "restart", DAEMON),
+                needs_root=True,
+            ),
+            because=("memory-cuda-limit", "memory-headroom", "memory-gpu-others", "box-desktop"),
+        )
+    ]
+
+
 def _own_pids(exam: Examination) -> frozenset[int]:
     systemd = exam.facts.systemd
     if isinstance(systemd, Unknown) or isinstance(systemd.units, Unknown):
@@ -206,6 +246,7 @@ CHECKS = (
         _allocation,
         jetson=True,
     ),
+    Check("memory-gpu-refused", "memory", "The GPU got the memory it asked for", _refused),
     Check(
         "memory-gpu-others", "memory", "Nobody else holds the GPU's memory", _others, jetson=True
     ),

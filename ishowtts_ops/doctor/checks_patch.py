@@ -39,7 +39,7 @@ def _source(exam: Examination) -> list[Finding]:
             Severity.ERROR,
             f"The engine's F5-TTS sources are not at {place.path}.",
             (Evidence(place.path, place.state.value),),
-            mend("source", "Bring the sources; the series and the daemon follow."),
+            mend("source", "Bring the sources, the series, and the daemon.", "patch", "daemon"),
         )
     ]
 
@@ -56,18 +56,22 @@ def _edits(exam: Examination) -> list[Finding]:
         Finding(
             "patch-edits",
             Severity.ERROR,
-            f"{found.source} has edits that are not ours, which patching could lose: {shown}.",
+            f"{found.source} has edits that are not ours, which patching could lose: {shown}."
+            + (f" {found.text}" if found.state is PatchState.LEGACY else ""),
             tuple(Evidence(f"{found.source}/{path}", "edited") for path in found.edited[:_SHOWN]),
-            _keep(found.source),
+            _keep(found),
         )
     ]
 
 
-def _keep(source: str) -> Remedy:
+def _keep(found: PatchStatus) -> Remedy:
+    """An older patch goes only when one says so, which is one more word."""
+    replace = ("--replace-legacy",) if found.state is PatchState.LEGACY else ()
+    command = ("ishowtts-ops", "patch", "apply", *replace, "--set-aside")
     return by_hand(
-        "Put your edits away, or let `patch apply --set-aside` save them as a patch file.",
-        ("git", "-C", source, "stash"),
-        ("sudo", "ishowtts-ops", "patch", "apply", "--set-aside"),
+        f"Put your edits away, or let `{' '.join(command)}` save them as a patch file.",
+        ("git", "-C", found.source, "stash"),
+        ("sudo", *command),
     )
 
 
@@ -81,7 +85,7 @@ def _look(exam: Examination) -> PatchStatus | None:
     return status(exam.host, place.path)
 
 
-_APPLY = mend("patch", "Apply the series and restart the daemon.")
+_APPLY = mend("patch", "Apply the series and restart the daemon.", "daemon")
 _EDITED = by_hand(
     "See what was edited, then keep it elsewhere and apply the series again.",
     ("ishowtts-ops", "patch", "status"),
@@ -92,7 +96,7 @@ _ANSWERS: dict[PatchState, tuple[Severity, Remedy | None]] = {
     PatchState.APPLIED: (Severity.OK, None),
     PatchState.NOT_APPLIED: (Severity.ERROR, _APPLY),
     PatchState.PARTIAL: (Severity.ERROR, _APPLY),
-    PatchState.LEGACY: (Severity.ERROR, mend("patch", "Replace it by the series.")),
+    PatchState.LEGACY: (Severity.ERROR, mend("patch", "Replace it by the series.", "daemon")),
     PatchState.DRIFTED: (Severity.ERROR, _EDITED),
     PatchState.CONFLICT: (
         Severity.ERROR,

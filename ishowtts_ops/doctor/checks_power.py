@@ -110,6 +110,10 @@ def _caps(exam: Examination) -> list[Finding]:
         if power.off:
             text = f"Some limits are above those of {power.mode.name}: {power.off[0]}."
             return [Finding("power-caps", Severity.INFO, text)]
+        clocks = exam.facts.clocks
+        if not isinstance(clocks, Unknown) and isinstance(clocks.gpu, Unknown):
+            return []  # a GPU that is not up has no limits, and clocks-gpu says so
+        known(power.in_force)
         text = f"The kernel holds the limits of {power.mode.name}."
         return [Finding("power-caps", Severity.OK, text)]
     return [

@@ -34,6 +34,7 @@ def _unclear(facts: RivalFacts) -> list[Finding]:
             Severity.UNKNOWN,
             f"Whether something else sets the clocks is not known: {reason}.",
             (Evidence("rivals", reason),),
+            by_hand("See who sets mode and clocks.", ("sudo", "ishowtts-ops", "power", "status")),
         )
         for reason in facts.unclear
     ]

@@ -15,8 +15,27 @@ it with care."""
 OLD = timedelta(days=9)
 """The calendar measures daily and weekly."""
 
+SLOW = (
+    "engine-torch",
+    "daemon-device",
+    "power-mode",
+    "clocks-gpu",
+    "heat-throttle",
+    "supply-alarm",
+    "supply-measured",
+    "power-caps",
+    "power-firmware",
+    "patch-state",
+    "config-nfe",
+    "config-ishowtts-nfe",
+    "memory-swap",
+    "memory-headroom",
+    "memory-gpu-others",
+)
+"""What makes speech slow: where one of these complains, slow speech is what comes of it."""
+
 _REGRESS = by_hand(
-    "Mend what the other findings say, then measure again.",
+    "Measure it with care when nobody is on air: that names the likely cause.",
     ("sudo", "ishowtts-ops", "regress"),
 )
 
@@ -41,7 +60,8 @@ def _recent(exam: Examination) -> list[Finding]:
         f"The daemon is slower than it was: its recent RTF is {health.recent_rtf:.3g}, and that of"
         f" its baseline {baseline.rtf:.3g}."
     )
-    return [Finding("speed-recent", Severity.WARN, text, evidence, _REGRESS, round(ratio, 2))]
+    effect = round(ratio, 2)
+    return [Finding("speed-recent", Severity.WARN, text, evidence, _REGRESS, effect, because=SLOW)]
 
 
 def _last(exam: Examination) -> list[Finding]:
@@ -61,7 +81,8 @@ def _last(exam: Examination) -> list[Finding]:
         f"The newest benchmark was {ratio - 1:.0%} slower than its baseline (RTF {last.rtf:.3g}"
         f" against {baseline.rtf:.3g})."
     )
-    return [Finding("speed-last", Severity.WARN, text, evidence, _REGRESS, round(ratio, 2))]
+    effect = round(ratio, 2)
+    return [Finding("speed-last", Severity.WARN, text, evidence, _REGRESS, effect, because=SLOW)]
 
 
 def _age(exam: Examination) -> list[Finding]:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 from ishowtts_ops.doctor.examination import Examination
-from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, known
+from ishowtts_ops.doctor.finding import (
+    Check,
+    Evidence,
+    Finding,
+    NotKnown,
+    Severity,
+    by_hand,
+    known,
+)
 from ishowtts_ops.facts import sysfs
 from ishowtts_ops.facts.rails import MEANING, SERIOUS
 from ishowtts_ops.facts.value import Unknown
 
 HALVED = 0.75
 """A measured rate below this share of the locked one is throttled: over-current halves it."""
+_REASON = re.compile(r"[A-Za-z0-9_ ./-]{2,60}")
 RESET_REASONS = (
     "/sys/devices/platform/bus@0/c360000.pmc/reset_reason",
     "/sys/devices/platform/c360000.pmc/reset_reason",
@@ -34,6 +45,9 @@ def _events(exam: Examination) -> list[Finding]:
         names = " and ".join(f"{MEANING[n]} ({seen[n]} times)" for n in serious)
         text = f"Since boot the chip slowed itself down for {names}."
         return [Finding("supply-events", Severity.WARN, text, evidence, SUPPLY)]
+    for number in SERIOUS:
+        if number not in events:
+            raise NotKnown(Unknown(f"the counter of {MEANING[number]} events cannot be read"))
     if seen:
         text = "Short current peaks were cut off since boot; that is common and costs little."
         return [Finding("supply-events", Severity.INFO, text, evidence)]
@@ -41,8 +55,13 @@ def _events(exam: Examination) -> list[Finding]:
 
 
 def _alarm(exam: Examination) -> list[Finding]:
-    alarms = known(exam.facts.rails).alarms
+    rails = known(exam.facts.rails)
+    alarms = rails.alarms
     if not alarms:
+        for rail in rails.rails:  # not every kernel has alarms
+            path = f"{rail.path}/curr{rail.channel}_crit_alarm"
+            if isinstance(rail.crit_alarm, Unknown) and exam.host.exists(path):
+                raise NotKnown(rail.crit_alarm)
         return []
     names = ", ".join(rail.label for rail in alarms)
     return [
@@ -90,6 +109,8 @@ def _reset(exam: Examination) -> list[Finding]:
         reason = sysfs.text(exam.host, path)
         if isinstance(reason, Unknown):
             continue
+        if not _REASON.fullmatch(reason):
+            raise NotKnown(Unknown(f"{path} names no reason"))
         if "WDT" not in reason.upper() and "WATCHDOG" not in reason.upper():
             return []
         return [

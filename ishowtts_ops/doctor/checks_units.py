@@ -34,6 +34,11 @@ from ishowtts_ops.provision.units import (
 from ishowtts_ops.steps import LEDGER_PATH, file_diff
 
 _SHOWN_DIFF = 6
+_OTHERS = {
+    "nvpmodel.service": "so the power mode of this boot may not be the stored one",
+    "systemd-journald.service": "so restarts and hangs leave no trace that could be read",
+}
+"""Units of others that matter here, and why."""
 _DROPPED = re.compile(r"Job (\S+?)/\w+ deleted to break ordering cycle")
 
 
@@ -61,7 +66,10 @@ def _installed(exam: Examination) -> list[Finding]:
             "units-installed",
             Severity.ERROR,
             f"Units are missing: {names}.",
-            tuple(Evidence(path, "not there") for path in missing),
+            tuple(
+                Evidence(path, "masked" if exam.host.is_symlink(path) else "not there")
+                for path in missing
+            ),
             mend("units", "Install the units again."),
         )
     ]
@@ -143,12 +151,20 @@ def _verify(exam: Examination) -> list[Finding]:
     text = (
         "systemd finds an ordering cycle in the units and will drop one of them at boot."
         if cycle
-        else f"systemd ignores or refuses part of the units: {lines[0][:140].rstrip('.')}."
+        else f"systemd ignores or refuses part of the units: {_without_folder(lines[0])}."
     )
     evidence = tuple(Evidence("systemd-analyze verify", line[:200]) for line in lines[:4])
     remedy = mend("units", "Write the units anew; look into drop-ins if it stays.")
     severity = Severity.ERROR if cycle else Severity.WARN
-    return [Finding("units-verify", severity, text, evidence, remedy)]
+    drift = ("units-drift",)
+    return [Finding("units-verify", severity, text, evidence, remedy, because=drift)]
+
+
+def _without_folder(line: str) -> str:
+    """A line of systemd-analyze without the folder of the unit it names first, cut to a sentence's
+    length between words."""
+    short = re.sub(r"^/\S*/", "", line).rstrip(". ")
+    return short if len(short) <= 140 else f"{short[:140].rsplit(' ', 1)[0]} …"
 
 
 def _cycles(exam: Examination) -> list[Finding]:
@@ -171,7 +187,7 @@ def _cycles(exam: Examination) -> list[Finding]:
             tuple(Evidence("journalctl -b -t systemd", line) for line in lines[:6]),
             by_hand(
                 "Take `After=multi-user.target` out of the unit that is also wanted by it.",
-                ("systemctl", "edit", "--full", dropped[0] if dropped else "UNIT"),
+                ("sudo", "systemctl", "edit", "--full", dropped[0] if dropped else "UNIT"),
                 needs_root=True,
             ),
         )
@@ -194,6 +210,7 @@ def _reload(exam: Examination) -> list[Finding]:
                 ("sudo", "systemctl", "daemon-reload"),
                 needs_root=True,
             ),
+            because=("units-installed", "units-drift"),
         )
     ]
 
@@ -209,9 +226,12 @@ def _clocks(exam: Examination) -> list[Finding]:
             Severity.ERROR if failed else Severity.WARN,
             f"The unit that locks the clocks at boot {'failed' if failed else 'has not run'}.",
             _evidence(unit),
-            mend("power", "Lock the clocks now; the log says why the unit did not.")
-            if failed
-            else by_hand("Start it.", ("sudo", "systemctl", "start", CLOCKS), needs_root=True),
+            by_hand(
+                "Its log says why; starting it again locks the clocks." if failed else "Start it.",
+                *([("journalctl", "-b", "-u", CLOCKS, "-n", "20", "--no-pager")] if failed else []),
+                ("sudo", "systemctl", "restart", CLOCKS),
+                needs_root=True,
+            ),
         )
     ]
 
@@ -237,7 +257,9 @@ def _guard(exam: Examination) -> list[Finding]:
                 Severity.WARN,
                 "The guard's last look at the clock lock failed.",
                 _evidence(service),
-                by_hand("Read what it says.", ("journalctl", "-u", GUARD, "-n", "20")),
+                by_hand(
+                    "Read what it says.", ("journalctl", "-u", GUARD, "-n", "20", "--no-pager")
+                ),
             )
         )
     return findings
@@ -282,17 +304,20 @@ def _others(exam: Examination) -> list[Finding]:
     others = [name for name in failed if not name.startswith("ishowtts-")]
     if not others:
         return []
-    serious = "nvpmodel.service" in others
+    serious = [name for name in _OTHERS if name in others]
     text = f"Other units of the box failed: {', '.join(others[:5])}."
     if serious:
-        text = "nvpmodel.service failed, so the power mode of this boot may not be the stored one."
+        text = f"{serious[0]} failed, {_OTHERS[serious[0]]}."
     return [
         Finding(
             "units-others",
             Severity.WARN if serious else Severity.INFO,
             text,
             tuple(Evidence(f"systemctl is-failed {name}", "failed") for name in others[:5]),
-            by_hand("Read what they say.", ("journalctl", "-b", "-u", others[0], "-n", "30")),
+            by_hand(
+                "Read what it says.",
+                ("journalctl", "-b", "-u", (*serious, *others)[0], "-n", "30", "--no-pager"),
+            ),
         )
     ]
 

@@ -41,7 +41,7 @@ def _transcripts(exam: Examination) -> list[Finding]:
                 ),
                 by_hand(
                     "Write down exactly what is said in the recording, then run install again.",
-                    ("sudo", "ishowtts-ops", "install", "--only", "voices"),
+                    ("sudo", "ishowtts-ops", "install"),
                 ),
                 # A drawl makes more audio for the same text, all of which has to be computed.
                 round(USUAL_RATE / rate, 2) if rate < SLOW else None,
@@ -85,7 +85,7 @@ def _sound(exam: Examination) -> list[Finding]:
         found = None if isinstance(voice.recording, Unknown) else _fault(voice.recording)
         if found is not None:
             what, value = found
-            text = f"The recording of voice {voice.id} {what}, and so will be all that it says."
+            text = f"The recording of voice {voice.id} {what}."
             evidence = Evidence(voice.audio, value)
             remedy = "Record it again, close to the microphone and below full level."
             findings.append(_finding("voices-sound", voice, text, evidence, remedy))
@@ -95,18 +95,24 @@ def _sound(exam: Examination) -> list[Finding]:
 def _fault(recording: Recording) -> tuple[str, str] | None:
     """What is wrong with it, in words and as a value."""
     if recording.silent >= 1.0:
-        return "is silent", "digital silence"
+        return "is silent, so nothing can be learnt from it", "digital silence"
     if recording.clipped > CLIPPED:
-        return "is clipped", f"{recording.clipped:.1%} of its samples at full scale"
+        return (
+            "is clipped, and so will be all that it says",
+            f"{recording.clipped:.1%} of its samples at full scale",
+        )
     if recording.silent > SILENT:
-        return "is mostly silence", f"{recording.silent:.0%} of it silent"
+        return (
+            "is mostly silence, so there is little to know the voice by",
+            f"{recording.silent:.0%} of it silent",
+        )
     if recording.rms_db < FAINT_DB:
-        return "is very faint", f"{recording.rms_db:.0f} dB"
+        return "is very faint, and so will be all that it says", f"{recording.rms_db:.0f} dB"
     return None
 
 
 def _finding(check: str, voice: VoiceSample, text: str, seen: Evidence, mend: str) -> Finding:
-    remedy = by_hand(mend, ("sudo", "ishowtts-ops", "install", "--only", "voices"))
+    remedy = by_hand(mend, ("sudo", "ishowtts-ops", "install"))
     return Finding(check, Severity.WARN, text, (seen,), remedy)
 
 

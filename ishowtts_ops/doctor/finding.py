@@ -30,6 +30,7 @@ STEPS = (
     "power",
     "units",
     "daemon",
+    "backend",
 )
 """The install steps a remedy may name, in the order in which they are mended."""
 
@@ -56,7 +57,9 @@ class Evidence:
     value: str
 
     def __str__(self) -> str:
-        return f"{self.source} = {self.value}"
+        # A value that is a sentence about its source needs no second mention of it.
+        said = self.value.startswith(f"{self.source} ")
+        return self.value if said else f"{self.source} = {self.value}"
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Finding:
         text: one sentence.
         effect: the expected effect on RTF as a factor (2.0 = twice as slow), when it is known.
         at_most: the factor is an upper bound, reckoned from rates, not measured.
+        because: checks whose complaint, where they have one, this one only follows from.
     """
 
     check: str
@@ -94,6 +98,7 @@ class Finding:
     remedy: Remedy | None = None
     effect: float | None = None
     at_most: bool = False
+    because: tuple[str, ...] = ()
 
     @property
     def effect_text(self) -> str:
@@ -156,12 +161,22 @@ def known(fact: Maybe[T]) -> T:
     return fact
 
 
-def mend(step: str, text: str, *, needs_reboot: bool = False) -> Remedy:
-    """The remedy that is an install step."""
+def mend(step: str, text: str, *more: str, needs_reboot: bool = False) -> Remedy:
+    """The remedy that is an install step.
+
+    Args:
+        more: steps that have to follow when a person takes it by hand; `--fix` finds them itself.
+    """
     if step not in STEPS:
         raise ValueError(f"there is no step {step!r}")
-    commands = (("sudo", "ishowtts-ops", "install", "--only", step),)
+    only = [word for name in (step, *more) for word in ("--only", name)]
+    commands = (("sudo", "ishowtts-ops", "install", *only),)
     return Remedy(text, commands, step, needs_root=True, needs_reboot=needs_reboot)
+
+
+def restart(unit: str, text: str) -> Remedy:
+    """The remedy that starts the daemon anew although it runs what is installed."""
+    return Remedy(text, (("sudo", "systemctl", "restart", unit),), "daemon", needs_root=True)
 
 
 def by_hand(

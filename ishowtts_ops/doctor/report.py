@@ -10,7 +10,8 @@ The report as JSON (`Report.to_json`), version 1:
     checks     check id → the worst severity it came to
     findings   worst first, and in one severity the greatest effect on RTF first:
                check, subject, severity, text, effect (factor on RTF or null),
-               effect_at_most (that is a bound, not measured), evidence [{source, value}],
+               effect_at_most (that is a bound, not measured), because (the check whose finding
+               this one follows from, or null), evidence [{source, value}],
                remedy null or {text, commands [argv], step or null, needs_root, needs_reboot}
 
 Keys are added in version 1, never renamed or taken away.
@@ -24,6 +25,7 @@ from typing import Any
 
 from ishowtts_ops.doctor.examination import Examination
 from ishowtts_ops.doctor.finding import Check, Finding, Remedy, Severity
+from ishowtts_ops.doctor.folding import cause_of, folded
 from ishowtts_ops.facts.value import Unknown
 
 JSON_VERSION = 1
@@ -50,6 +52,11 @@ class Report:
     def bad(self) -> tuple[Finding, ...]:
         """Warnings and errors."""
         return tuple(finding for finding in self.findings if finding.bad)
+
+    @property
+    def causes(self) -> tuple[Finding, ...]:
+        """The findings that follow from no other."""
+        return tuple(finding for finding, _ in folded(self.findings))
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -90,16 +97,21 @@ class Report:
                 for severity in reversed(Severity)
             },
             "checks": {check.id: self.severity_of(check.id).value for check in self.checks},
-            "findings": [_finding(f, subjects.get(f.check, "")) for f in self.findings],
+            "findings": [
+                _finding(f, subjects.get(f.check, ""), cause_of(f, self.findings))
+                for f in self.findings
+            ],
         }
 
 
 def in_order(findings: Sequence[Finding], checks: Sequence[Check]) -> tuple[Finding, ...]:
-    """Worst first; in one severity the greatest effect on RTF first, then as the checks stand."""
+    """Worst first; in one severity the greatest effect on RTF first, then as the checks stand. What
+    follows from a finding adds to its weight."""
     place = {check.id: number for number, check in enumerate(checks)}
-    return tuple(
-        sorted(findings, key=lambda f: (-f.severity.rank, -(f.effect or 1.0), place[f.check]))
-    )
+    weight = {id(f): f.effect or 1.0 for f in findings}
+    for cause, consequences in folded(findings):
+        weight[id(cause)] = max(weight[id(f)] for f in (cause, *consequences))
+    return tuple(sorted(findings, key=lambda f: (-f.severity.rank, -weight[id(f)], place[f.check])))
 
 
 def _box(examination: Examination) -> dict[str, Any]:
@@ -118,7 +130,7 @@ def _box(examination: Examination) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, subject: str) -> dict[str, Any]:
+def _finding(finding: Finding, subject: str, cause: Finding | None) -> dict[str, Any]:
     return {
         "check": finding.check,
         "subject": subject,
@@ -126,6 +138,7 @@ def _finding(finding: Finding, subject: str) -> dict[str, Any]:
         "text": finding.text,
         "effect": None if finding.effect is None else round(finding.effect, 2),
         "effect_at_most": finding.at_most,
+        "because": None if cause is None else cause.check,
         "evidence": [{"source": e.source, "value": e.value} for e in finding.evidence],
         "remedy": _remedy(finding.remedy),
     }

@@ -16,6 +16,7 @@ from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.facts.burn import Burnt, burn
 from ishowtts_ops.facts.daemon_health import DaemonHealth
+from ishowtts_ops.facts.engine_python import in_use
 from ishowtts_ops.facts.gather import Facts
 from ishowtts_ops.facts.load import EVERY_S, Watched, watch
 from ishowtts_ops.facts.value import Maybe, Unknown
@@ -82,7 +83,7 @@ class _Speech:
     """Requests to the daemon, one after another, until their time is over."""
 
     def __init__(self, settings: Settings, seconds: float, limit_s: float) -> None:
-        self._url = f"http://{settings.daemon.host}:{settings.daemon.port}"
+        self._settings = settings
         self._text = TEXT[: settings.daemon.max_text_chars]
         self._seconds = seconds
         self._limit_s = limit_s
@@ -94,10 +95,10 @@ class _Speech:
     def work(self) -> None:
         began = time.monotonic()
         try:
-            with DaemonClient(self._url, timeout=self._limit_s) as client:
+            with DaemonClient.of(self._settings, self._limit_s) as client:
                 while self._requests < MOST_REQUESTS:
                     gone = time.monotonic() - began
-                    if gone >= self._seconds:
+                    if self._requests and gone >= self._seconds:
                         break
                     left_ms = max(100, round(1000 * (self._limit_s - gone)))
                     spoken = client.speak(self._text, deadline_ms=left_ms)
@@ -124,7 +125,7 @@ def _burn(
     answers: list[Maybe[Burnt]] = []
     watched = watch(
         host,
-        lambda: answers.append(burn(host, settings.engine.python, seconds, limit_s - 0.5)),
+        lambda: answers.append(burn(host, in_use(host, settings), seconds, limit_s - 0.5)),
         limit_s,
         every_s=every_s,
     )

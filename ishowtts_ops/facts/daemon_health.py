@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, Field, ValidationError
 
-from ishowtts_ops.config import Settings
+from ishowtts_ops.config import API_KEY_VARIABLE, Settings, client_key
 from ishowtts_ops.facts.value import Maybe, Unknown
 
 ANSWER_LIMIT_S = 2.0
@@ -26,6 +26,11 @@ _SAMPLE = re.compile(
     r"^ishowtts_requests_total\{([^}]*)\}\s+([0-9.]+(?:[eE][+-]?[0-9]{1,3})?)", re.MULTILINE
 )
 _OUTCOME = re.compile(r'\boutcome="([a-z_]{1,40})"')
+
+
+@dataclass(frozen=True)
+class SomebodyElse(Unknown):
+    """Another program has the daemon's port."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def parse_ready(url: str, text: str, *, live: bool, metrics: str = "") -> Maybe[
     try:
         told = _Ready.model_validate(json.loads(text))
     except (ValueError, ValidationError, RecursionError):
-        return Unknown(f"what answers on {url} is not the daemon")
+        return SomebodyElse(f"what answers on {url} is not the daemon")
     return DaemonHealth(
         url=url,
         live=live,
@@ -144,13 +149,15 @@ def read_daemon_health(
     url = f"http://{settings.daemon.host}:{settings.daemon.port}"
     try:
         live_status, _ = _get(settings, "/livez", limit_s)
-        _, ready = _get(settings, "/readyz", limit_s)
+        ready_status, ready = _get(settings, "/readyz", limit_s)
     except ConnectionRefusedError:
         return NotRunning(f"nobody listens on {url}")
     except TimeoutError:
         return Unknown(f"{url} accepts connections and does not answer")
     except (OSError, http.client.HTTPException) as error:
         return Unknown(f"{url} gives no answer: {error}")
+    if ready_status == 401:
+        return Unknown(f"{url} wants an API key: see {API_KEY_VARIABLE} and daemon.api_key_file")
     try:
         status, body = _get(settings, "/metrics", limit_s)
         metrics = body if status == 200 else ""
@@ -163,8 +170,11 @@ def _get(settings: Settings, path: str, limit_s: float) -> tuple[int, str]:
     connection = http.client.HTTPConnection(
         settings.daemon.host, settings.daemon.port, timeout=limit_s
     )
+    headers = {"Connection": "close"}
+    if key := client_key(settings):
+        headers["Authorization"] = f"Bearer {key}"
     try:
-        connection.request("GET", path, headers={"Connection": "close"})
+        connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read(_LARGEST).decode("utf-8", "replace")
     finally:

@@ -27,6 +27,7 @@ from ishowtts_ops.facts.asking import clause
 from ishowtts_ops.facts.clocks import ClockFacts
 from ishowtts_ops.facts.daemon_health import HEALTH_LIMIT_S, DaemonHealth, read_daemon_health
 from ishowtts_ops.facts.disk import Disk, read_disk
+from ishowtts_ops.facts.engine_python import in_use
 from ishowtts_ops.facts.fan import FanFacts
 from ishowtts_ops.facts.gpu import Gpu, read_gpu
 from ishowtts_ops.facts.history import HistoryFacts, read_history
@@ -137,7 +138,7 @@ def gather(
 
 
 def _jobs(host: Host, settings: Settings, units: Sequence[str], thorough: bool) -> dict[str, Job]:
-    python = settings.engine.python
+    python = in_use(host, settings)
     python_limit = THOROUGH_LIMIT_S if thorough else QUICK_LIMIT_S
     return {
         "identity": Job(lambda: identity_facts.read(host), FILE_LIMIT_S),

@@ -73,6 +73,12 @@ def main(argv: list[str]) -> int:
     if options.parse:
         for mode in conf.modes:
             print(f"POWER_MODEL: ID={mode.id} NAME={mode.name}")
+            for setting in mode.settings if options.verbose else ():
+                print(f"NVPM VERB: {setting.param} {setting.arg} {setting.value}")
+        default = None if conf.default is None else conf.mode(conf.default)
+        if options.verbose and default is not None:
+            # What jetson-stats looks for.
+            print(f"NVPM VERB: PM_CONFIG: DEFAULT={default.name}({default.id})")
         return 0
     return _set(box, conf, options)
 

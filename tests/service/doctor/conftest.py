@@ -15,9 +15,11 @@ from tests.service.doctor.healthy import Answers, HealthyBox, build, replay, res
 
 @dataclass(frozen=True)
 class Template:
-    """A healthy box, a copy of it to be broken and restored, and its facts while it is healthy."""
+    """A healthy box, the same before install, a copy of the healthy one to be broken and restored,
+    and its facts while it is healthy."""
 
     root: Path
+    bare: Path
     copy: Path
     facts: Facts
 
@@ -53,10 +55,11 @@ def healthy_templates(in_memory: Path, daemon_port: int) -> Callable[[str], Temp
             folder = in_memory / board
             folder.mkdir()
             engine = "f5" if board.startswith("agx") else "tone"
-            build(folder / "template", board, daemon_port, engine=engine)
-            shutil.copytree(folder / "template", folder / "box", symlinks=True)
+            root, bare = folder / "template", folder / "bare"
+            build(root, board, daemon_port, engine=engine, bare=bare)
+            shutil.copytree(root, folder / "box", symlinks=True)
             facts = HealthyBox(folder / "box", Answers()).facts()
-            made[board] = Template(folder / "template", folder / "box", facts)
+            made[board] = Template(root, bare, folder / "box", facts)
         return made[board]
 
     return template
@@ -67,15 +70,17 @@ def healthy(
     healthy_templates: Callable[[str], Template], answers: Answers
 ) -> Iterator[Callable[[str], HealthyBox]]:
     """Healthy boxes by board, restored after the test."""
-    used: list[Template] = []
+    used: list[tuple[Template, HealthyBox]] = []
 
     def take(board: str = "agx-orin-64") -> HealthyBox:
         template = healthy_templates(board)
-        used.append(template)
-        return HealthyBox(template.copy, answers)
+        box = HealthyBox(template.copy, answers)
+        used.append((template, box))
+        return box
 
     vars(answers).update(vars(Answers()))
     yield take
-    for template in used:
+    for template, box in used:
+        box.clean_up()
         restore(template.root, template.copy)
     vars(answers).update(vars(Answers()))

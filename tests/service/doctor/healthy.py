@@ -1,19 +1,25 @@
 """A simulated box on which everything is as install leaves it, to be broken by tests.
 
-Built once by the real steps and copied for each test. Three things on it are not real: the engine's
-packages (names and versions, no code), the daemon (answers of a real one, replayed), and its
-process (recorded as running with the box's stand-in service manager).
+Built once by the real steps and copied for each test. Two things on it are not real: the engine's
+packages (names and versions, no code; real pip installs them from a folder of such wheels), and the
+daemon: its answers are those of a real one, replayed by the test, and its process says that it is
+ready and then sleeps. A daemon that is started anew is well again. Real ones are started by
+`test_examine.py` and, in real systemd, by `tests/box/test_doctor.py`.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import threading
+import venv
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +30,7 @@ from typing import Any
 
 import yaml
 
-from ishowtts_ops.config import CONFIG_PATH, Settings, parse
+from ishowtts_ops.config import CONFIG_PATH, PREFIX, Settings, parse
 from ishowtts_ops.doctor.examination import ASKED_UNITS
 from ishowtts_ops.doctor.report import Report
 from ishowtts_ops.doctor.run import examine
@@ -36,6 +42,7 @@ from ishowtts_ops.host import Host
 from ishowtts_ops.measure.history import open_history
 from ishowtts_ops.provision import install
 from ishowtts_ops.provision.daemon import STARTED_PATH, fingerprint
+from ishowtts_ops.provision.engine_env import TORCH
 from ishowtts_ops.provision.units import CLOCKS, DAEMON
 from ishowtts_ops.sim.checkout import make_checkout
 from ishowtts_ops.sim.tree import build_box
@@ -45,8 +52,10 @@ from tests.unit.measure.made import make_run
 
 Entry = tuple[int, int, int, str]
 
-SITE = "/opt/engine/site"
-PYTHON = "/opt/engine/bin/python"
+VENV = f"{PREFIX}/venv"
+SITE = f"{VENV}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+PYTHON = f"{VENV}/bin/python"
+WHEELS = "/opt/wheels"
 STEPS = ("config", "source", "patch", "weights", "voices", "power", "units")
 """The steps that made the box; the engine's packages and the daemon are stand-ins."""
 
@@ -110,8 +119,13 @@ class _Replay(BaseHTTPRequestHandler):
         self.wfile.write(body.encode())
 
     def do_POST(self) -> None:
-        """A tenth of a second of work that makes speech."""
+        """A tenth of a second of work that makes speech; or word of a daemon that was started."""
         answers: Answers = self.server.answers  # type: ignore[attr-defined]
+        if self.path == "/started":
+            vars(answers).update(vars(Answers()))
+            self.send_response(204)
+            self.end_headers()
+            return
         self.rfile.read(int(self.headers["Content-Length"]))
         answers.on_speech()
         threading.Event().wait(0.1)
@@ -162,6 +176,7 @@ class HealthyBox:
         self.root = root
         self.host = Host.at(root)
         self.answers = answers
+        self.mounts: list[str] = []
         self.settings: Settings = parse(self.host.read_text(CONFIG_PATH), CONFIG_PATH)
 
     # ---- looking -----------------------------------------------------------------------------
@@ -202,6 +217,17 @@ class HealthyBox:
         body = json.dumps({"fingerprint": fingerprint(self.host)}) + "\n"
         self.host.write(STARTED_PATH, body)
 
+    def clean_up(self) -> None:
+        """End what was started, and unmount what was mounted."""
+        states = self.root / "run/ishowtts-sim/units"
+        started = any(
+            json.loads(path.read_text()).get("supervisor_pid") for path in states.glob("*.json")
+        )
+        if started:
+            self.host.run(["systemctl", "sim-shutdown"], timeout=60).check()
+        while self.mounts:
+            subprocess.run(["umount", self.mounts.pop()], check=True, timeout=20)
+
     def measured(self, rtf: float, days_ago: float = 0.0, *, baseline: bool = False) -> None:
         """A benchmark run in the box's history."""
         when = datetime.now(timezone.utc) - timedelta(days=days_ago)
@@ -221,17 +247,11 @@ class HealthyBox:
 
     def package(self, name: str, version: str, *, cuda: str | None = None) -> None:
         """A package of the engine's environment, in place of the one there."""
-        site = self.root / SITE.lstrip("/")
         self.no_package(name)
-        (site / name).mkdir(parents=True)
-        (site / name / "__init__.py").write_text("")
-        own = f"__version__ = {version!r}\n" + (f"cuda = {cuda!r}\n" if name == "torch" else "")
-        (site / name / "version.py").write_text(own)
-        info = site / f"{name}-{version.partition('+')[0]}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n"
-        )
+        for path, text in _distribution(name, version, cuda).items():
+            file = self.root / SITE.lstrip("/") / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
 
     def no_package(self, name: str) -> None:
         site = self.root / SITE.lstrip("/")
@@ -289,24 +309,79 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def build(root: Path, board: str, port: int, *, engine: str = "f5") -> None:
-    """Make a healthy box at `root`."""
+def _distribution(name: str, version: str, cuda: str | None) -> dict[str, str]:
+    """The files of a package that has a name and a version and no code."""
+    own = f"__version__ = {version!r}\n" + (f"cuda = {cuda!r}\n" if name == "torch" else "")
+    info = f"{name}-{version.partition('+')[0]}.dist-info"
+    files = {
+        f"{name}/__init__.py": "",
+        f"{name}/version.py": own,
+        f"{info}/METADATA": "Metadata-Version: 2.1\n"
+        f"Name: {name.replace('_', '-')}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\n"
+        "Tag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in (*files, f"{info}/RECORD"))
+    return files
+
+
+def _wheel(folder: Path, name: str, version: str, cuda: str | None) -> None:
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for path, text in _distribution(name, version, cuda).items():
+            archive.writestr(path, text)
+
+
+_DAEMON = """\
+import os, signal, socket, sys, urllib.request
+told = urllib.request.Request("http://127.0.0.1:PORT/started", data=b"")
+urllib.request.urlopen(told, timeout=10)
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+    out.connect(os.environ["NOTIFY_SOCKET"])
+    out.send(b"STATUS=STAGE\\nREADY=1")
+signal.sigwait({signal.SIGTERM, signal.SIGABRT})
+"""
+
+
+def _programs(host: Host, port: int) -> None:
+    """The engine's environment, our program, and what it starts as the daemon."""
+    # Its own folder by the variable that Host gives to a simulated box's programs.
+    venv.EnvBuilder(symlinks=True).create(host.path(VENV))
+    real = f"$ISHOWTTS_BOX_ROOT{VENV}/bin/python3"
+    host.remove(f"{VENV}/bin/python3")
+    host.symlink(str(Path(sys.executable).resolve()), f"{VENV}/bin/python3")
+    host.remove(PYTHON)
+    pip = importlib.util.find_spec("pip")
+    assert pip is not None and pip.origin is not None, "these tests install packages with pip"
+    host.symlink(str(Path(pip.origin).parent), "/opt/tools/pip")
+    host.write(
+        PYTHON,
+        '#!/bin/sh\nexport PYTHONPATH="$ISHOWTTS_BOX_ROOT/opt/tools" PIP_NO_INDEX=1'
+        f' PIP_FIND_LINKS="$ISHOWTTS_BOX_ROOT{WHEELS}"\nexec "{real}" "$@"\n',
+        mode=0o755,
+    )
+    daemon = _DAEMON.replace("PORT", str(port)).replace("STAGE", str(READY["stage"]))
+    host.write("/opt/tools/daemon.py", daemon)
+    python, serve = f'"{sys.executable}"', '"$ISHOWTTS_BOX_ROOT/opt/tools/daemon.py"'
+    host.write(
+        f"{VENV}/bin/ishowtts-ops",
+        f'#!/bin/sh\n[ "$1" != serve ] || exec {python} -S {serve}\n'
+        f'exec {python} -m ishowtts_ops "$@"\n',
+        mode=0o755,
+    )
+    wheels = host.path(WHEELS)
+    wheels.mkdir(parents=True)
+    for name in REQUIRED:
+        version = {"numpy": "1.26.4", "torch": TORCH, "torchaudio": TORCH}.get(name, "2.8.0")
+        _wheel(wheels, name, version, "12.6")
+
+
+def build(root: Path, board: str, port: int, *, engine: str = "f5", bare: Path) -> None:
+    """Make a healthy box at `root`, and at `bare` the same box before anything was installed."""
     build_box(root, board)
     host = Host.at(root)
     if engine == "f5":
         make_checkout(host, version="1.1.9", cache=cache_folder())
-    # Its own folder by the variable that Host gives to a simulated box's programs.
-    host.write(
-        PYTHON,
-        f'#!/bin/sh\nPYTHONPATH="$ISHOWTTS_BOX_ROOT{SITE}" exec "{Path(sys.executable).resolve()}"'
-        ' -S "$@"\n',
-        mode=0o755,
-    )
-    host.write(
-        "/opt/ishowtts-ops/venv/bin/ishowtts-ops",
-        f'#!/bin/sh\nexec "{sys.executable}" -m ishowtts_ops "$@"\n',
-        mode=0o755,
-    )
+    _programs(host, port)
     settings = {
         "engine": {"kind": engine, "python": PYTHON},
         "f5": {"weights": "random"},
@@ -318,6 +393,7 @@ def build(root: Path, board: str, port: int, *, engine: str = "f5") -> None:
         box.package(name, "1.26.4" if name == "numpy" else "2.8.0", cuda="12.6")
     # An AGX whose GPU has been used takes MAXN with a reboot only.
     host.write_sysfs("/sys/kernel/ishowtts-sim/gpu_used", "0\n")
+    shutil.copytree(root, bare, symlinks=True)
     for step in STEPS:
         box.run_step(step)
     host.run(["systemctl", "start", CLOCKS], timeout=60).check()

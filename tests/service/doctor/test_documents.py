@@ -1,16 +1,13 @@
-"""What doctor hands out: JSON by its documented schema, text for 80 columns, the support bundle."""
+"""What doctor hands out: JSON by its documented schema, and text for 80 columns."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pty
 import re
-import stat
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,17 +15,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from ishowtts_ops.cli import render
-from ishowtts_ops.config import CONFIG_PATH
-from ishowtts_ops.doctor import bundle
 from ishowtts_ops.doctor.finding import STEPS, Finding
 from ishowtts_ops.doctor.fix import fix
 from ishowtts_ops.host import Host
-from ishowtts_ops.provision.units import DAEMON, UNIT_DIR
 from ishowtts_ops.sim.faults import FAULTS, apply_fault
-from ishowtts_ops.sim.tools.unitstate import LOGS
 from ishowtts_ops.sim.tree import build_box
-from tests.service.doctor.causes import source_updated
+from tests.service.doctor.breaking import submodule
 from tests.service.doctor.healthy import HealthyBox
 
 Take = Callable[..., HealthyBox]
@@ -60,7 +52,7 @@ def test_reports_fit_the_schema(healthy: Take, tmp_path: Path) -> None:
     check(box.examine().to_json())
     for name in ("clocks-unlocked", "thermal-throttle", "over-current", "release-garbage"):
         apply_fault(box.root, name)
-    source_updated(box)
+    submodule(box, "updated")
     report = box.examine()
     assert len(report.errors) >= 5
     check(report.to_json())
@@ -160,98 +152,6 @@ def test_it_reads_well_in_80_columns_without_colour(tmp_path: Path) -> None:
     assert long == []
     assert "error   " in plain and "mend:" in plain and "$ sudo ishowtts-ops" in plain
     assert "× slower" in plain
-
-
-# ---- the bundle ------------------------------------------------------------------------------
-
-SECRETS = {
-    "webhook": "https://chat.example.org/hooks/T0PSECRET",
-    "token": "hf_abcdefghijklmnopqrstuvwx",
-    "bearer": "eyJhbGciOiJIUzI1NiJ9.e30.abc",
-    "password": "hunter2hunter2",
-    "environment": "another-s3cr3t-value",
-}
-
-
-def unpack(data: bytes) -> dict[str, str]:
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
-        return {
-            member.name.split("/", 1)[1]: (archive.extractfile(member) or io.BytesIO())
-            .read()
-            .decode()
-            for member in archive.getmembers()
-        }
-
-
-def test_the_bundle_holds_what_was_seen_and_no_secret(healthy: Take) -> None:
-    box = healthy()
-    apply_fault(box.root, "clocks-unlocked")
-    text = box.host.read_text(CONFIG_PATH)
-    text += (
-        f"notify: {{webhook: '{SECRETS['webhook']}', command: [tell, {SECRETS['password']}]}}\n"
-        f"backend: {{environment: {{PLAIN: {SECRETS['environment']}}}}}\n"
-    )
-    box.host.write(
-        f"{UNIT_DIR}/{DAEMON}.d/mine.conf", f"[Service]\nEnvironment=HF_TOKEN={SECRETS['token']}\n"
-    )
-    log = box.root / f"{LOGS}/{DAEMON}.log".lstrip("/")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(
-        f"fetching https://me:{SECRETS['password']}@models.example.org/a\n"
-        f"Authorization: Bearer {SECRETS['bearer']}\n"
-        "the engine spoke 2.1 s\n"
-    )
-    files = unpack(bundle.pack(bundle.collect(box.examine(), text, render.plain)))
-    assert {"report.json", "facts.json", "config.yaml", "ledger.txt", "manifest.json"} <= set(files)
-    assert f"units/{DAEMON}" in files and f"units/{DAEMON}.d/mine.conf" in files
-    assert "the engine spoke 2.1 s" in files[f"journal/{DAEMON}.txt"]
-    assert "R36 (release)" in files["box/etc/nv_tegra_release"]
-    everything = "\n".join(files.values())
-    assert [name for name, secret in SECRETS.items() if secret in everything] == []
-    assert bundle.REMOVED in files["config.yaml"]
-    report = json.loads(files["report.json"])
-    check(report)
-    assert report["checks"]["clocks-gpu"] == "error"
-    facts = json.loads(files["facts.json"])
-    assert facts["identity"]["module"]["key"] == "agx-orin-64"
-    assert "power" in files["ledger.txt"]
-    assert "data" not in files["ledger.txt"], "what was in the files is their owner's"
-
-
-def test_a_bundle_is_its_owners_and_whole_or_not_there(tmp_path: Path) -> None:
-    path = tmp_path / "b.tar.gz"
-    bundle.save(path, b"x")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    with pytest.raises(OSError):
-        bundle.save(tmp_path / "nowhere" / "b.tar.gz", b"x")
-    assert os.listdir(tmp_path) == ["b.tar.gz"]
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("token: abcdef123456", "token: "),
-        ('{"api_key": "abcdef123456"}', '{"api_key": '),
-        ("PASSWORD='abcdef123456' run", " run"),
-        ("https://user:abcdef123456@host/x", "@host/x"),
-        ("hf_abcdef123456789", ""),
-        ("Authorization: Basic abcdef123456==", "Basic "),
-    ],
-)
-def test_secrets_by_their_look(text: str, kept: str) -> None:
-    assert "abcdef123456" not in bundle.scrub(text)
-    assert kept in bundle.scrub(text)
-
-
-@pytest.mark.parametrize(
-    "text", ["RTF 0.169", "GET http://127.0.0.1:27130/readyz", "3 tokens spoken", "min_freq = 5"]
-)
-def test_what_is_no_secret_stays(text: str) -> None:
-    assert bundle.scrub(text) == text
-
-
-def test_a_configuration_that_is_no_yaml_is_left_out() -> None:
-    assert "secret" not in bundle.without_secrets("a: [secret")
 
 
 # ---- how long it takes -----------------------------------------------------------------------

@@ -32,7 +32,7 @@ from ishowtts_ops.provision.units import CLOCKS
 from ishowtts_ops.sim.faults import apply_fault
 from ishowtts_ops.sim.tree import build_box
 from ishowtts_ops.steps import Ledger
-from tests.service.doctor.causes import source_edited, source_updated
+from tests.service.doctor.breaking import submodule
 from tests.service.doctor.conftest import Template
 from tests.service.doctor.healthy import HealthyBox
 from tests.support.f5 import UTILS
@@ -371,8 +371,8 @@ def test_another_machine_may_not_and_is_offered_the_demo(tmp_path: Path) -> None
 
 def test_edits_that_would_be_lost_stop_install_before_it_begins(healthy: Take) -> None:
     box = healthy()
-    source_updated(box)
-    source_edited(box)
+    submodule(box, "updated")
+    submodule(box, "edited")
     errors = preflight(box.host, box.settings).errors
     assert [f.check for f in errors] == ["patch-edits"]
     assert UTILS in errors[0].text
