@@ -6,6 +6,7 @@ key. Paths in it are box paths.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ishowtts_ops.errors import ConfigError, Problem
+from ishowtts_ops.errors import ConfigError, Problem, UsageError
 
 CONFIG_PATH = "/etc/ishowtts-ops/config.yaml"
 STATE_DIR = "/var/lib/ishowtts-ops"
@@ -22,6 +23,8 @@ RUN_DIR = "/run/ishowtts-ops"
 PREFIX = "/opt/ishowtts-ops"
 MANIFEST_PATH = f"{STATE_DIR}/engine.json"
 """What install found out for the daemon; see `Manifest`."""
+
+API_KEY_VARIABLE = "ISHOWTTS_API_KEY"
 
 EPSS_STEPS = frozenset({5, 6, 7, 10, 12, 16, 32})
 """NFE counts for which F5-TTS has a tuned (EPSS) schedule; others silently use a uniform grid."""
@@ -55,7 +58,7 @@ class F5(_Section):
 
 class Engine(_Section):
     kind: Literal["f5", "espeak", "tone"] = "f5"
-    python: BoxPath = f"{PREFIX}/venv/bin/python"
+    python: Literal["auto"] | BoxPath = "auto"
     torch_index: str | None = None
 
 
@@ -86,21 +89,24 @@ class ApiKey(_Section):
 
 
 class Daemon(_Section):
+    enabled: bool = True
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 27130
     queue_limit: Annotated[int, Field(ge=1, le=10_000)] = 16
     deadline_ms: Annotated[int, Field(ge=100, le=600_000)] = 30_000
     max_text_chars: Annotated[int, Field(ge=1, le=100_000)] = 4096
     watchdog_seconds: Annotated[int, Field(ge=2, le=600)] = 30
+    client_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     drain_seconds: Annotated[int, Field(ge=0, le=300)] = 10
     queue_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     max_audio_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
     fallback: Literal["chat", "always", "never"] = "chat"
-    batch: Annotated[int, Field(ge=1, le=16)] = 1
+    batch: Literal["auto"] | Annotated[int, Field(ge=1, le=16)] = "auto"
     normalize: Literal["chat", "always", "never"] = "chat"
     state_dir: BoxPath | None = None
     api_keys: tuple[ApiKey, ...] = ()
     api_keys_for: Literal["network", "everyone"] = "network"
+    api_key_file: BoxPath | None = None
     requests_per_minute: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     leak_mb_per_hour: Annotated[float, Field(ge=0, le=1_000_000)] = 64.0
     leak_window_minutes: Annotated[float, Field(gt=0, le=10_080)] = 120.0
@@ -110,6 +116,12 @@ class Daemon(_Section):
     def loopback(self) -> bool:
         """True when nobody outside this machine can connect."""
         return self.host in ("127.0.0.1", "::1", "localhost")
+
+    @property
+    def url(self) -> str:
+        """Where the daemon is reached from its own box."""
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{here}]:{self.port}" if ":" in here else f"http://{here}:{self.port}"
 
     @field_validator("api_keys")
     @classmethod
@@ -315,6 +327,39 @@ def load(path: Path, source: str | None = None) -> Settings:
     return parse(text, name)
 
 
+def read_api_key(path: Path) -> str:
+    """The key in a file: its first line.
+
+    Raises:
+        UsageError: it has none, or cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        raise UsageError(f"There is no key file {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"The key file {path} cannot be read: {error}.") from None
+    if len(lines) != 1:
+        raise UsageError(f"The key file {path} must hold one key and nothing else.")
+    return lines[0]
+
+
+def client_key(settings: Settings, root: Path = Path("/")) -> str | None:
+    """The key by which this box's own programs ask its daemon: that of the environment, else of
+    daemon.api_key_file; None where there is none, or none that this user may read.
+
+    Args:
+        root: of the box.
+    """
+    told = os.environ.get(API_KEY_VARIABLE, "").strip()
+    if told or settings.daemon.api_key_file is None:
+        return told or None
+    try:
+        return read_api_key(root / settings.daemon.api_key_file.lstrip("/"))
+    except UsageError:
+        return None
+
+
 def dump(settings: Settings) -> str:
     """Settings as YAML, every key written out."""
     data: dict[str, Any] = settings.model_dump(mode="json")
@@ -340,7 +385,10 @@ def _across(settings: Settings) -> list[Problem]:
     if settings.f5.weights == "file" and settings.f5.ckpt_file is None:
         problems.append(Problem("f5.ckpt_file", "must be given when f5.weights is `file`"))
     port = urlsplit(settings.backend.url or ISHOWTTS_URL).port
-    if settings.backend.command and port == settings.daemon.port:
+    if not settings.daemon.enabled and settings.backend.command is None:
+        what = "is false, and there is no backend.command: nothing would speak"
+        problems.append(Problem("daemon.enabled", what))
+    if settings.daemon.enabled and settings.backend.command and port == settings.daemon.port:
         problems.append(
             Problem("daemon.port", f"{port} is the backend's too: each needs one of its own")
         )

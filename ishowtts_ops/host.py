@@ -32,7 +32,7 @@ from ishowtts_ops.errors import (
 )
 from ishowtts_ops.lockfile import hold
 from ishowtts_ops.paths import resolve
-from ishowtts_ops.process import BOX_PATH, clean_env, pipe, service_env, spawn, start
+from ishowtts_ops.process import BOX_PATH, become, clean_env, pipe, service_env, spawn, start
 from ishowtts_ops.process import Child as Child
 from ishowtts_ops.process import Result as Result
 
@@ -299,6 +299,16 @@ class Host:
         """
         return spawn(argv, service_env(env), folder)
 
+    def become_here(self, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
+        """Go on as another program of this machine, in this process: number, output, environment
+        (with `env` on top) and what a service manager told us stay. Does not return.
+
+        Raises:
+            ToolMissing: there is no such program.
+            CommandFailed: it could not be started.
+        """
+        become(argv, env)
+
     def _run_box(
         self,
         argv: Sequence[str],
@@ -451,6 +461,9 @@ class ReadOnlyHost(Host):
     def spawn_here(
         self, argv: Sequence[str], *, env: Mapping[str, str], folder: str | None = None
     ) -> Child:
+        raise ReadOnlyViolation(f"`{' '.join(argv)}` would run during a read-only run.")
+
+    def become_here(self, argv: Sequence[str], *, env: Mapping[str, str]) -> None:
         raise ReadOnlyViolation(f"`{' '.join(argv)}` would run during a read-only run.")
 
     def _refuse(self, *args: object, **_: object) -> None:

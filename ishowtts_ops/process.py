@@ -13,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from ishowtts_ops.errors import CommandFailed, ToolMissing
 
@@ -127,6 +128,21 @@ def spawn(argv: Sequence[str], env: Mapping[str, str], folder: str | None) -> Ch
     except OSError as error:
         raise CommandFailed(argv, f"could not be started ({error.strerror})", "") from None
     return Child(process)
+
+
+def become(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    """Turn this process into another program, with `env` on top of its environment.
+
+    Raises:
+        ToolMissing: there is no such program.
+        CommandFailed: it could not be started.
+    """
+    try:
+        os.execve(argv[0], list(argv), {**os.environ, **env})
+    except FileNotFoundError:
+        raise ToolMissing(argv[0]) from None
+    except OSError as error:
+        raise CommandFailed(argv, f"could not be started ({error.strerror})", "") from None
 
 
 def start(

@@ -9,12 +9,14 @@ import typer
 from ishowtts_ops import config
 from ishowtts_ops.cli import render
 from ishowtts_ops.cli.box import Box, Json, takes_box
+from ishowtts_ops.cli.key_cmd import make_key
 from ishowtts_ops.errors import UsageError
 from ishowtts_ops.provision.install import LOCK_PATH
 from ishowtts_ops.provision.ishowtts_nfe import set_nfe
 from ishowtts_ops.steps import Ledger
 
 app = typer.Typer(help="Check and show the settings.", no_args_is_help=True)
+app.command("key")(make_key)
 
 
 @app.command("check")

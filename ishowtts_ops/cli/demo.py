@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -138,6 +139,12 @@ def _epilogue(directory: Path, root: Path, *, running: bool) -> None:
             ("noise through F5-TTS", str(directory / "f5.wav")),
         ]
     )
+    # install.sh leaves the program in an environment that is on nobody's path.
+    program = (
+        "ishowtts-ops"
+        if shutil.which("ishowtts-ops")
+        else Path(sys.executable).with_name("ishowtts-ops")
+    )
     option = f"--root {root}"
     render.say()
     if not running:
@@ -146,6 +153,5 @@ def _epilogue(directory: Path, root: Path, *, running: bool) -> None:
             f"{root}/usr/bin/systemctl start {DAEMON}"
         )
     render.say(
-        f"Try: ishowtts-ops status {option}; ishowtts-ops doctor {option};"
-        f" ishowtts-ops uninstall {option}"
+        f"Try: {program} status {option}; {program} doctor {option}; {program} uninstall {option}"
     )

@@ -47,8 +47,9 @@ def install(
 ) -> int:
     """Provision the box: show the plan, apply it, warm the daemon, examine the result.
 
-    Steps, in order: config, engine, source, patch, weights, voices, power, units, daemon. Running
-    it again changes only what differs; a run that was interrupted is finished by the next one.
+    Steps, in order: config, engine, source, patch, weights, voices, power, units, daemon, backend
+    (and rivals, where it is asked for). Running it again changes only what differs; a run that was
+    interrupted is finished by the next one.
     """
     host, settings = box.host, box.settings
     steps = provision.choose(steps_of(box, wheels), only or [])
@@ -80,10 +81,8 @@ def install(
         return _wait_for_first_boot(made, as_json=as_json)
     report = examine(host.read_only(), settings)
     if as_json:
-        rows = [{"step": c.step, "summary": c.summary} for c in made]
-        render.envelope(
-            "install", {"changes": rows, "doctor": report.to_json()}, ok=report.exit_code == 0
-        )
+        data = {"changes": _rows(made), "doctor": report.to_json()}
+        render.envelope("install", data, ok=report.exit_code == 0)
         return report.exit_code
     render.note("")
     if not made:
@@ -97,8 +96,7 @@ def install(
 def _wait_for_first_boot(made: list[Change], *, as_json: bool) -> int:
     """A file system that is not running cannot be examined yet."""
     if as_json:
-        rows = [{"step": c.step, "summary": c.summary} for c in made]
-        render.envelope("install", {"changes": rows, "finishes": FIRST_BOOT})
+        render.envelope("install", {"changes": _rows(made), "finishes": FIRST_BOOT})
     else:
         render.say(f"Prepared: {len(made)} changes made. The rest comes with the first boot,")
         render.say(f"by {FIRST_BOOT}, which removes itself when it is done.")
@@ -107,15 +105,8 @@ def _wait_for_first_boot(made: list[Change], *, as_json: bool) -> int:
 
 def _show_plan(changes: list[Change], *, as_json: bool) -> int:
     if as_json:
-        rows = [
-            {
-                "step": c.step,
-                "summary": c.summary,
-                "preview": c.preview,
-                "needs_reboot": c.needs_reboot,
-            }
-            for c in changes
-        ]
+        shown = [{"preview": c.preview, "needs_reboot": c.needs_reboot} for c in changes]
+        rows = [{**row, **more} for row, more in zip(_rows(changes), shown, strict=True)]
         render.envelope("install", {"plan": rows})
     elif changes:
         render.plan(changes, details=True)
@@ -123,6 +114,10 @@ def _show_plan(changes: list[Change], *, as_json: bool) -> int:
     else:
         render.say("Nothing to do: the box is as it should be.")
     return 0
+
+
+def _rows(changes: list[Change]) -> list[dict[str, object]]:
+    return [{"step": c.step, "summary": c.summary} for c in changes]
 
 
 def announce(index: int, count: int, step: Step, change: Change) -> None:

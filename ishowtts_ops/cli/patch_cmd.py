@@ -8,15 +8,13 @@ import typer
 
 from ishowtts_ops.cli import render
 from ishowtts_ops.cli.box import Box, Json, takes_box
-from ishowtts_ops.config import RUN_DIR
 from ishowtts_ops.provision import patch
 from ishowtts_ops.provision.f5_source import locate
+from ishowtts_ops.provision.install import LOCK_PATH
 from ishowtts_ops.provision.patch import PatchState, PatchStatus
 from ishowtts_ops.steps import Ledger
 
 app = typer.Typer(help="The F5-TTS speed series and the state it is in.", no_args_is_help=True)
-
-LOCK_PATH = f"{RUN_DIR}/install.lock"
 
 SetAside = Annotated[
     bool,

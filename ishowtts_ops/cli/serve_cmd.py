@@ -7,6 +7,7 @@ import dataclasses
 from pydantic import ValidationError
 
 from ishowtts_ops.cli.box import Box, takes_box
+from ishowtts_ops.cli.whereabouts import go_where_the_engine_is
 from ishowtts_ops.config import MANIFEST_PATH, Manifest, Settings
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host
@@ -19,6 +20,7 @@ def serve(box: Box) -> int:
     Under systemd it reports ready after its warm-up, feeds the watchdog with the engine's own
     progress, and drains on SIGTERM. Exit 78: something must be changed before it can start.
     """
+    go_where_the_engine_is(box)
     # Not at the top: the web framework's import would cost every other verb a second.
     from ishowtts_ops.daemon.serve import run
 

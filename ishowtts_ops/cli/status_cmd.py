@@ -10,6 +10,7 @@ from rich.text import Text
 from ishowtts_ops.cli import render
 from ishowtts_ops.cli.box import Box, Json, takes_box
 from ishowtts_ops.client import DaemonClient, Readiness
+from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host
 from ishowtts_ops.measure.history import open_history
@@ -46,8 +47,9 @@ def status(box: Box, as_json: Json = False) -> int:
     last, baseline, trouble = _speed(host)
     patched = series.state is patch.PatchState.APPLIED
     speaks = isinstance(daemon, Readiness) and daemon.ready
+    wanted = settings.daemon.enabled
     needs_patch = settings.engine.kind == "f5"
-    ok = machine.ok and (patched or not needs_patch) and speaks
+    ok = machine.ok and (patched or not needs_patch) and (speaks or not wanted)
     if as_json:
         data: dict[str, Any] = {
             "power": machine.data(),
@@ -64,12 +66,10 @@ def status(box: Box, as_json: Json = False) -> int:
     rows = [
         Row(name.lower(), text, _judged(name, machine, mode_ok)) for name, text in power.items()
     ]
-    version = series.version or "of unknown version"
-    rows.append(
-        Row("patch", f"{series.state.value}, F5-TTS {version}", patched if needs_patch else None)
-    )
+    rows.append(Row("patch", _patch_text(series, settings), patched if needs_patch else None))
     rows += _units(states)
-    rows.append(Row("daemon", _told(daemon), speaks))
+    if wanted:
+        rows.append(Row("daemon", _told(daemon), speaks))
     rows.append(Row("speed", trouble or _speed_text(last, baseline)))
     for row in rows:
         _show(row)
@@ -127,9 +127,8 @@ def _unit_state(host: Host, name: str) -> str:
 
 
 def _daemon(box: Box) -> Readiness | str:
-    daemon = box.settings.daemon
     try:
-        with DaemonClient(f"http://{daemon.host}:{daemon.port}", timeout=3.0) as client:
+        with DaemonClient.of(box.settings, timeout=3.0, root=box.root) as client:
             return client.readyz()
     except OpsError as error:
         return error.message
@@ -142,6 +141,12 @@ def _told(daemon: Readiness | str) -> str:
     voices = "1 voice" if len(daemon.voices) == 1 else f"{len(daemon.voices)} voices"
     why = f" ({'; '.join(daemon.reasons)})" if daemon.reasons else ""
     return f"{daemon.status}{why}: {daemon.engine} on {daemon.device}, {voices}{rtf}"
+
+
+def _patch_text(series: patch.PatchStatus, settings: Settings) -> str:
+    if settings.engine.kind != "f5" and series.version is None:
+        return f"none: the engine {settings.engine.kind} needs no F5-TTS"
+    return f"{series.state.value}, F5-TTS {series.version or 'of unknown version'}"
 
 
 def _speed(host: Host) -> tuple[Run | None, Run | None, str]:
@@ -167,7 +172,9 @@ def _speed_text(last: Run | None, baseline: Run | None) -> str:
     if baseline.id == last.id:
         return f"{text}, the baseline"
     change = (now / baseline.summary("rtf").median - 1) * 100
-    word = "as the baseline" if abs(change) <= TOLERANCE * 100 else f"baseline {change:+.0f} %"
+    word = "as the baseline"
+    if abs(change) > TOLERANCE * 100:
+        word = f"{abs(change):.0f} % {'slower' if change > 0 else 'faster'} than the baseline"
     return f"{text}, {word}"
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ishowtts_ops import __version__
 from ishowtts_ops.config import CONFIG_PATH, MANIFEST_PATH, STATE_DIR, Settings
 from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.engine_python import OVERLAY_MADE
 from ishowtts_ops.host import Host, Result
 from ishowtts_ops.provision.patch_state import PATCH_STATE_PATH
 from ishowtts_ops.provision.units import DAEMON, UNIT_DIR, is_active
@@ -26,7 +27,7 @@ STARTED_PATH = f"{STATE_DIR}/daemon.json"
 START_TIMEOUT_S = 900.0
 _POLL_S = 0.4
 
-_INPUTS = (f"{UNIT_DIR}/{DAEMON}", CONFIG_PATH, MANIFEST_PATH, PATCH_STATE_PATH)
+_INPUTS = (f"{UNIT_DIR}/{DAEMON}", CONFIG_PATH, MANIFEST_PATH, PATCH_STATE_PATH, OVERLAY_MADE)
 
 
 def fingerprint(host: Host) -> str:
@@ -59,6 +60,8 @@ class DaemonStep:
     title: str = "the inference daemon, warm"
 
     def diff(self, host: Host) -> Change | None:
+        if not self.settings.daemon.enabled:
+            return None  # its unit goes with the step `units`
         running = is_active(host, DAEMON)
         if running and started_with(host) == fingerprint(host):
             return None
@@ -88,46 +91,61 @@ def restart(host: Host, log: Progress) -> None:
     Raises:
         OpsError: it did not become active; the message ends with what it logged last.
     """
-    stale = host.query(["systemctl", "show", "-p", "NeedDaemonReload", "--value", DAEMON])
+    restart_unit(host, DAEMON, "The daemon", START_TIMEOUT_S, log)
+
+
+def restart_unit(host: Host, unit: str, what: str, limit_s: float, log: Progress) -> None:
+    """Restart a unit of Type=notify and wait until it is ready.
+
+    Args:
+        what: its name at the beginning of a sentence.
+        limit_s: how long it may take.
+
+    Raises:
+        OpsError: it did not become active; the message ends with what it logged last.
+    """
+    stale = host.query(["systemctl", "show", "-p", "NeedDaemonReload", "--value", unit])
     if stale.stdout.strip() == "yes":
         log("systemd has not read the unit on disk yet")
         host.run(["systemctl", "daemon-reload"], timeout=60).check()
     results: list[Result] = []
 
     def work() -> None:
-        results.append(host.run(["systemctl", "restart", DAEMON], timeout=START_TIMEOUT_S))
+        results.append(host.run(["systemctl", "restart", unit], timeout=limit_s))
 
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
     told = ""
     while worker.is_alive():
         worker.join(_POLL_S)
-        status = _status_text(host)
+        status = _status_text(host, unit)
         if status and status != told:
             log(status)
             told = status
     deadline = time.monotonic() + 5
     # Between a failed start and systemd's own next try the unit is briefly neither.
-    while not is_active(host, DAEMON):
+    while not is_active(host, unit):
         if time.monotonic() > deadline or (results and not results[0].ok):
+            late = bool(results) and results[0].timed_out
+            failed = f"was not ready in {limit_s:g} s" if late else "did not start"
             raise OpsError(
-                "The daemon did not start."
-                + _last_lines(host)
+                f"{what} {failed}."
+                + _last_lines(host, unit)
                 + (f"\n{results[0].output.strip()}" if results else ""),
-                f"Mend what its log says and run install again; all of it: journalctl -u {DAEMON}",
+                f"Mend what its log says and run install again; all of it: journalctl -u {unit}",
             )
         time.sleep(_POLL_S)
 
 
-def _status_text(host: Host) -> str:
-    shown = host.query(["systemctl", "show", "-p", "StatusText", DAEMON]).stdout
+def _status_text(host: Host, unit: str) -> str:
+    shown = host.query(["systemctl", "show", "-p", "StatusText", unit]).stdout
     return shown.partition("=")[2].strip()
 
 
-def _last_lines(host: Host) -> str:
+def _last_lines(host: Host, unit: str) -> str:
     if host.which("journalctl") is None:
         return ""
-    asked = host.query(["journalctl", "-u", DAEMON, "-n", "40", "-o", "cat", "--no-pager"])
+    asked = host.query(["journalctl", "-u", unit, "-n", "40", "-o", "cat", "--no-pager"])
     lines = _without_frames(asked.stdout.splitlines())[-15:]
     return " Its last lines:\n" + "\n".join(lines) if lines else ""
 

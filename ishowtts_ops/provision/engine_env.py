@@ -12,10 +12,19 @@ from pathlib import Path
 
 from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.engine_python import (
+    OVERLAY,
+    Choice,
+    choose,
+    is_real_jetson,
+    needs_cuda,
+    numpy_too_old,
+    wants_numpy_1,
+)
 from ishowtts_ops.facts.python_env import NoInterpreter, PythonEnv, read_python_env
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
-from ishowtts_ops.provision import engine_pip
+from ishowtts_ops.provision import engine_overlay, engine_pip
 from ishowtts_ops.provision.wheels import offline_options
 from ishowtts_ops.steps import Change, Ledger, Progress, command_line
 
@@ -31,7 +40,7 @@ _DISTRIBUTIONS = {"x_transformers": "x-transformers>=1.31.14", "vocos": "vocos>=
 
 @dataclass(frozen=True)
 class EngineStep:
-    """`engine.python` can import everything the engine needs."""
+    """`engine.python` can import everything the engine needs, and the daemon can run in it."""
 
     settings: Settings
     ledger: Ledger
@@ -43,19 +52,31 @@ class EngineStep:
     def diff(self, host: Host) -> Change | None:
         if self.settings.engine.kind != "f5":
             return None
-        env = self._environment(host)
+        choice = choose(host, self.settings)
+        env = self._environment(host, choice.python)
         commands = self.commands(host, env)
-        if not commands:
+        preview = [command_line(argv) for argv in commands]
+        wrong = ", ".join(self._wrong(host, env))
+        done = [f"install {wrong} into {env.executable}"] if wrong else []
+        if choice.foreign:
+            overlay = engine_overlay.wanted(host, choice.python, env)
+            if commands or not overlay.standing(host):
+                done.append(f"let the daemon run with the packages of {choice.python}")
+                preview += engine_overlay.preview(host, overlay, self.wheels)
+        elif host.lexists(OVERLAY):
+            done.append(f"let the daemon run in {choice.python} again")
+            preview.append(f"$ rm -r {OVERLAY}")
+        if not done:
             return None
+        preview += [f"# {environment}" for environment in choice.passed_over]
         return Change(
             self.name,
-            f"install {', '.join(self._wrong(host, env))} into {self.settings.engine.python}",
-            tuple(command_line(argv) for argv in commands),
-            lambda log: self._apply(host, commands, env, log),
+            " and ".join(done),
+            tuple(preview),
+            lambda log: self._apply(host, commands, choice, env, log),
         )
 
-    def _environment(self, host: Host) -> PythonEnv:
-        python = self.settings.engine.python
+    def _environment(self, host: Host, python: str) -> PythonEnv:
         env = read_python_env(host, python)
         if isinstance(env, NoInterpreter):
             raise OpsError(
@@ -71,9 +92,10 @@ class EngineStep:
 
     def _wrong(self, host: Host, env: PythonEnv) -> list[str]:
         wrong = list(env.missing)
-        if _is_real_jetson(host) and env.cpu_only:
+        if needs_cuda(host, self.settings) and env.cpu_only:
             wrong += [name for name in _TORCH_MODULES if name not in wrong]
-        if _wants_numpy_1(host, env) and (env.numpy_major or 0) >= 2:
+        too_new = wants_numpy_1(host, env) and (env.numpy_major or 0) >= 2
+        if too_new or numpy_too_old(env):
             wrong.append("numpy")
         return wrong
 
@@ -92,9 +114,11 @@ class EngineStep:
         rest = [name for name in wrong if name not in _TORCH_MODULES]
         others = [_DISTRIBUTIONS.get(name, name) for name in rest if name != "numpy"]
         if rest:
-            numpy_1 = _wants_numpy_1(host, env)
+            numpy_1 = wants_numpy_1(host, env)
             if numpy_1 or "numpy" in rest:
-                others.append("numpy<2" if numpy_1 else "numpy")
+                lowest = "numpy>=1.26" if "numpy" in rest and numpy_too_old(env) else "numpy"
+                bound = f"{',' if '>' in lowest else ''}<2" if numpy_1 else ""
+                others.append(lowest + bound)
             commands.append((*pip, *others))
         return commands
 
@@ -105,7 +129,7 @@ class EngineStep:
             return (*again, *_TORCH_MODULES)
         if index is not None:
             return ("--index-url", index, *again, *_TORCH_MODULES)
-        if _is_real_jetson(host):
+        if is_real_jetson(host):
             raise OpsError(
                 "The engine needs torch built for this Jetson, and where to get it is not said.",
                 "Set engine.torch_index to the address of the Jetson AI Lab package index for"
@@ -115,27 +139,34 @@ class EngineStep:
         return tuple(f"{name}=={TORCH}" for name in _TORCH_MODULES)
 
     def _apply(
+        self,
+        host: Host,
+        commands: list[tuple[str, ...]],
+        choice: Choice,
+        env: PythonEnv,
+        log: Progress,
+    ) -> None:
+        if commands:
+            self._repair(host, commands, env, log)
+            env = self._environment(host, choice.python)
+        if choice.foreign:
+            overlay = engine_overlay.wanted(host, choice.python, env)
+            if not overlay.standing(host):
+                engine_overlay.build(host, overlay, self.ledger, log, self.wheels)
+        elif host.lexists(OVERLAY):
+            host.rmtree(OVERLAY)
+
+    def _repair(
         self, host: Host, commands: list[tuple[str, ...]], env: PythonEnv, log: Progress
     ) -> None:
         before = engine_pip.packages(host, env.executable)
         try:
             for argv in commands:
-                log(" ".join(argv[3:]))
-                host.run(argv, timeout=PIP_TIMEOUT_S, on_line=log).check(
+                log(engine_pip.said(argv))
+                host.run(argv, timeout=PIP_TIMEOUT_S, on_line=engine_pip.telling(log)).check(
                     "Run install again: pip keeps what it has fetched."
                 )
         finally:
             # Also where the second command failed: what the first one changed is ours to undo.
             after = engine_pip.packages(host, env.executable)
             engine_pip.record(self.ledger, env.executable, before, after)
-
-
-def _wants_numpy_1(host: Host, env: PythonEnv) -> bool:
-    """JetPack 6's own torch wheels (for its CUDA 12) are built against numpy 1; newer JetPacks
-    bring Python 3.12, and torch for another CUDA knows numpy 2."""
-    cuda = env.package("torch").cuda or "12."  # missing or CPU-only: JetPack's own will be put in
-    return _is_real_jetson(host) and env.python < (3, 12) and cuda.startswith("12.")
-
-
-def _is_real_jetson(host: Host) -> bool:
-    return host.exists("/etc/nv_tegra_release") and not host.simulated

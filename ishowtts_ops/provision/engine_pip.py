@@ -8,7 +8,7 @@ that somebody has changed since are left alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ishowtts_ops.config import PREFIX
 from ishowtts_ops.errors import OpsError
@@ -25,6 +25,22 @@ _QUIET = ("--no-input", "--disable-pip-version-check")
 def install(python: str) -> tuple[str, ...]:
     """The head of a pip command that installs."""
     return (python, "-m", "pip", "install", *_QUIET, "--progress-bar", "off")
+
+
+def said(argv: Sequence[str]) -> str:
+    """A pip command without what only programs care for."""
+    words = [word for word in argv[2:] if word not in (*_QUIET, "--progress-bar", "off")]
+    return " ".join(words)
+
+
+def telling(log: Progress) -> Progress:
+    """pip's output without a line for every package that is there already."""
+
+    def tell(line: str) -> None:
+        if not line.startswith("Requirement already satisfied"):
+            log(line)
+
+    return tell
 
 
 def packages(host: Host, python: str) -> dict[str, str]:
@@ -93,7 +109,7 @@ def undo(host: Host, ledger: Ledger, log: Progress) -> tuple[str, ...]:
         commands.append((*install(python), "--no-deps", *former))
     problems = []
     for argv in commands:
-        log(" ".join(argv[3:]))
+        log(said(argv))
         if not host.run(argv, timeout=UNDO_TIMEOUT_S, on_line=log).ok:
             problems.append(f"pip could not undo what install did to {python}: {' '.join(argv)}.")
     return tuple(problems)

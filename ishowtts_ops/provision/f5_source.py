@@ -33,6 +33,8 @@ from ishowtts_ops.steps import Change, Ledger, Progress, command_line
 OWN_SOURCE = f"{PREFIX}/F5-TTS"
 SUBMODULE = "third_party/F5-TTS"
 DISTRIBUTION = "f5-tts"
+NOTE = "submodule-checked-out"
+"""The ledger's note of a submodule that was empty before us."""
 DOWNLOAD_TIMEOUT_S = 900.0
 
 
@@ -150,6 +152,9 @@ class SourceStep:
         def act(progress: Progress) -> None:
             if not existed:
                 self.ledger.remember(path)
+            objects = repo.submodule_git_dir(SUBMODULE)
+            fetched = bool(objects and not host.lexists(objects))
+            self.ledger.note(NOTE, {"checkout": checkout, "fetched": fetched})
             repo.submodule_init(SUBMODULE, progress)
             after = locate(host, self.settings)
             if after.state is not SourceState.PRESENT:
@@ -173,6 +178,38 @@ class SourceStep:
             bring(host, version, progress, self.wheels)
 
         return Change(self.name, f"fetch F5-TTS {version}", preview, act)
+
+
+def undo_submodule(host: Host, ledger: Ledger, progress: Progress) -> tuple[str, ...]:
+    """Leave a submodule that install checked out as it was: an empty folder, nothing fetched.
+
+    Call it once the series is out of the sources.
+
+    Returns:
+        why it stays, as sentences: somebody has worked in it since.
+    """
+    note = ledger.notes.get(NOTE)
+    repo = Repo.open(host, note["checkout"]) if isinstance(note, dict) else None
+    if repo is None or not isinstance(note, dict):
+        return ()
+    path = f"{note['checkout']}/{SUBMODULE}"
+    inner = Repo.open(host, path)
+    if inner is None:
+        return ()
+    if inner.has_own_work():
+        return (f"The submodule {path} stays: it has commits or a stash of its own.",)
+    progress(f"emptying the submodule {path} again")
+    try:
+        repo.submodule_deinit(SUBMODULE, progress)
+    except CommandFailed:
+        return (f"The submodule {path} stays: files in it were changed.",)
+    objects = repo.submodule_git_dir(SUBMODULE)
+    if note["fetched"] and objects is not None:
+        host.rmtree(objects)
+        for folder in map(str, PurePosixPath(objects).parents):
+            if folder.endswith(".git") or not host.rmdir(folder):
+                break
+    return ()
 
 
 def bring(host: Host, version: str, progress: Progress, wheels: Path | None = None) -> None:

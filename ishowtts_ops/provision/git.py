@@ -121,13 +121,18 @@ class Repo:
 
     def submodule_paths(self) -> list[str]:
         """Paths of the submodules that `.gitmodules` names, relative to the work tree."""
+        return list(self._submodules())
+
+    def _submodules(self) -> dict[str, str]:
+        """Path → name, which need not be the same."""
         gitmodules = f"{self.worktree}/.gitmodules"
         if not self.host.is_file(gitmodules):
-            return []
+            return {}
         answer = self._query(
             "config", "--file", str(self.host.path(gitmodules)), "--get-regexp", r"\.path$"
         )
-        return [line.split(" ", 1)[1] for line in answer.stdout.splitlines() if " " in line]
+        rows = [line.split(" ", 1) for line in answer.stdout.splitlines() if " " in line]
+        return {path: key.removeprefix("submodule.").removesuffix(".path") for key, path in rows}
 
     def submodule_init_argv(self, path: str) -> list[str]:
         """The command that checks a submodule out, as the checkout's owner would type it."""
@@ -144,6 +149,30 @@ class Repo:
         self.host.run_here(argv, timeout=CLONE_TIMEOUT_S, on_line=progress).check(
             "Look at the address in .gitmodules and at the network, then run again."
         )
+
+    def submodule_deinit(self, path: str, progress: Progress) -> None:
+        """Empty a submodule's folder again; git refuses where files in it were changed.
+
+        Raises:
+            CommandFailed: git refused; it says why.
+        """
+        real = self.host.path(self.worktree)
+        argv = [*_as_owner(real), "git", "-C", str(real), "submodule", "deinit", "--", path]
+        self.host.run_here(argv, timeout=GIT_TIMEOUT_S, on_line=progress).check()
+
+    def submodule_git_dir(self, path: str) -> str | None:
+        """Box path of the git directory that a submodule has or would have; None where this
+        repository's is not on the box."""
+        name = self._submodules().get(path)
+        if name is None or not self.git_dir.is_relative_to(self.host.root):
+            return None
+        return f"{self.host.box_path(self.git_dir)}/modules/{name}"
+
+    def has_own_work(self) -> bool:
+        """Are there commits here that came from nowhere else, or a stash?"""
+        own = self._query("rev-list", "-n", "1", "HEAD", "--branches", "--not", "--remotes")
+        stash = self._query("rev-parse", "--verify", "--quiet", "refs/stash")
+        return not own.ok or bool(own.stdout.strip()) or stash.ok
 
     def checkout(self, commit: str) -> None:
         """Check a commit out, without a branch; files that were edited are not overwritten.

@@ -16,7 +16,16 @@ from pathlib import Path
 from ishowtts_ops.config import CACHE_DIR, CONFIG_PATH, RUN_DIR, STATE_DIR, Settings
 from ishowtts_ops.errors import OpsError, UsageError
 from ishowtts_ops.host import BoxKind, Host
-from ishowtts_ops.provision import engine_pip, ishowtts_nfe, patch, power_undo, rivals, units
+from ishowtts_ops.provision import (
+    engine_pip,
+    f5_source,
+    ishowtts_nfe,
+    patch,
+    power_undo,
+    rivals,
+    units,
+)
+from ishowtts_ops.provision.backend import BackendStep
 from ishowtts_ops.provision.daemon import DaemonStep
 from ishowtts_ops.provision.engine_env import EngineStep
 from ishowtts_ops.provision.f5_source import SourceStep
@@ -69,9 +78,10 @@ def all_steps(
         PowerStep(settings, ledger),
         UnitsStep(settings, ledger),
         DaemonStep(settings, ledger),
+        BackendStep(settings, ledger),
     ]
     if ledger.host.kind is BoxKind.OFFLINE:
-        return offline_steps(settings, ledger, steps)
+        return offline_steps(settings, ledger, steps, wheels)
     return steps
 
 
@@ -93,21 +103,35 @@ def choose(steps: Sequence[Step], only: Sequence[str]) -> list[Step]:
 def plan(host: Host, steps: Sequence[Step]) -> list[Change]:
     """What the steps would change, in order. Changes nothing.
 
-    A daemon that needs nothing by itself is still restarted when what it runs changes.
+    A daemon (or backend) that needs nothing by itself is still restarted when what it runs changes.
     """
     changes: list[Change] = []
     for step in steps:
         change = step.diff(host)
-        if change is None and isinstance(step, DaemonStep) and _feeds_daemon(changes):
-            change = step.restart(host, "restart the daemon with the above")
+        if change is None and isinstance(step, (DaemonStep, BackendStep)):
+            change = _restart_with(step, host, changes)
         if change is not None:
             changes.append(change)
     return changes
 
 
-def _feeds_daemon(changes: Sequence[Change]) -> bool:
-    feeding = {"config", "engine", "source", "patch", "weights", "voices", "units"}
-    return any(change.step in feeding for change in changes)
+_FEED_DAEMON = frozenset({"config", "engine", "source", "patch", "weights", "voices", "units"})
+_FEED_BACKEND = frozenset({"source", "patch"})
+
+
+def _restart_with(
+    step: DaemonStep | BackendStep, host: Host, changes: Sequence[Change]
+) -> Change | None:
+    """The restart that changes before it make needed, where the step is wanted at all."""
+    settings = step.settings
+    if isinstance(step, DaemonStep):
+        if settings.daemon.enabled and any(change.step in _FEED_DAEMON for change in changes):
+            return step.restart(host, "restart the daemon with the above")
+        return None
+    unit = any(units.BACKEND in line for c in changes if c.step == "units" for line in c.preview)
+    if settings.backend.command and (unit or any(c.step in _FEED_BACKEND for c in changes)):
+        return step.restart(host, "restart the backend with the above")
+    return None
 
 
 def apply(
@@ -181,6 +205,8 @@ def uninstall_plan(host: Host, ledger: Ledger) -> list[Undo]:
     if ishowtts_nfe.NOTE in ledger.notes:
         note = ledger.notes[ishowtts_nfe.NOTE]
         undo.append(Undo(f"put {ishowtts_nfe.KEY} of iShowTTS back", (note["path"],)))
+    if f5_source.NOTE in ledger.notes:
+        undo.append(Undo("empty the submodule of F5-TTS again", ()))
     if power_undo.NOTE in ledger.notes:
         undo.append(Undo("put power mode and clocks back as they were", ()))
     waiting = rivals.switched_off(ledger)
@@ -220,7 +246,8 @@ def uninstall(host: Host, *, purge: bool, log: Progress) -> Uninstalled:
             units.remove_units(host, log)
         log("taking the patch series out of the F5-TTS sources")
         patch.undo_all(host, ledger, log)
-        not_back = ishowtts_nfe.undo(host, ledger, log) + engine_pip.undo(host, ledger, log)
+        not_back = f5_source.undo_submodule(host, ledger, log)
+        not_back += ishowtts_nfe.undo(host, ledger, log) + engine_pip.undo(host, ledger, log)
         power = power_undo.restore(host, ledger, log)
         kept += _keep_config(host, ledger, purge)
         log(f"putting back {len(ledger.files)} paths")
@@ -248,7 +275,9 @@ def _keep_config(host: Host, ledger: Ledger, purge: bool) -> list[str]:
 
 def _remove_daemon_folders(host: Host, purge: bool) -> list[str]:
     """The daemon's cache and state go; voices that were added through it are the owner's."""
-    keep = not purge and bool(host.listdir(f"{_DAEMON_STATE}/voices"))
+    # Prepared voices are made of the others, and can be made again.
+    given = set(host.listdir(f"{_DAEMON_STATE}/voices")) - {"prepared"}
+    keep = not purge and bool(given)
     for folder in _DAEMON_FOLDERS:
         if keep and folder == _DAEMON_STATE:
             continue

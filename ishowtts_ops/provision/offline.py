@@ -8,11 +8,13 @@ which runs `ishowtts-ops install --yes` at boot until that has ended well, and r
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ishowtts_ops.config import Settings
-from ishowtts_ops.errors import NotAJetson, OpsError
+from ishowtts_ops.errors import NotAJetson, OpsError, UsageError
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision.power import PowerStep
 from ishowtts_ops.provision.units import (
@@ -37,10 +39,16 @@ _ENABLED = (CLOCKS, FIRST_BOOT)
 """The others would start before there is anything for them to run; the first boot enables them."""
 
 
-def offline_steps(settings: Settings, ledger: Ledger, steps: Sequence[Step]) -> list[Step]:
-    """What of install's `steps` can be done here, and the unit that does the rest."""
+def offline_steps(
+    settings: Settings, ledger: Ledger, steps: Sequence[Step], wheels: Path | None = None
+) -> list[Step]:
+    """What of install's `steps` can be done here, and the unit that does the rest.
+
+    Args:
+        wheels: a folder on the card (its real path) that the first boot installs from.
+    """
     kept = [step for step in steps if step.name in BY_FILES]
-    return [*kept, StagedPower(settings, ledger), OfflineUnits(settings, ledger)]
+    return [*kept, StagedPower(settings, ledger), OfflineUnits(settings, ledger, wheels)]
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class OfflineUnits:
 
     settings: Settings
     ledger: Ledger
+    wheels: Path | None = None
     name: str = "units"
     title: str = "systemd units, and the one that finishes the installation at boot"
 
@@ -77,7 +86,10 @@ class OfflineUnits:
                 " folder from a box with the same JetPack.",
             )
         texts = rendered(host, self.settings)
-        texts[f"{UNIT_DIR}/{FIRST_BOOT}"] = rendered_unit(host, self.settings, FIRST_BOOT)
+        options = self._options(host)
+        texts[f"{UNIT_DIR}/{FIRST_BOOT}"] = rendered_unit(
+            host, self.settings, FIRST_BOOT, first_boot_options=options
+        )
         links = {
             link: target
             for name in _ENABLED
@@ -98,5 +110,18 @@ class OfflineUnits:
             for link, target in links.items():
                 record.symlink(target, link)
 
-        summary = f"units: {len(wrong)} written, {len(links)} enabled; the rest at first boot"
+        summary = f"{len(wrong)} written, {len(links)} enabled; the rest at first boot"
         return Change(self.name, summary, tuple(preview), act)
+
+    def _options(self, host: Host) -> str:
+        """Further words for the first boot's `install`."""
+        if self.wheels is None:
+            return ""
+        real = self.wheels.resolve()
+        if not real.is_relative_to(host.root):
+            raise UsageError(
+                f"{self.wheels} is not on this file system, so its first boot would not find it.",
+                "Copy the folder there, and give it as it is below --root.",
+            )
+        # systemd reads % as the start of a specifier.
+        return f" --wheels {shlex.quote(host.box_path(real))}".replace("%", "%%")

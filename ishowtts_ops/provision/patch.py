@@ -249,17 +249,21 @@ def _refuse_apply(found: Survey, replace_legacy: bool, set_aside: bool) -> None:
             f"{found.status.text} Nothing was changed.",
             f"Bring them back with `git -C {source} checkout -- {' '.join(missing)}`.",
         )
+    # Everything that it takes, so that nobody is refused twice.
+    options = ["--replace-legacy"] if state is PatchState.LEGACY else []
+    options += ["--set-aside"] if found.status.edited else []
+    command = f"ishowtts-ops patch apply {' '.join(options)}"
     if found.status.edited and not set_aside and state is not PatchState.APPLIED:
         raise PatchRefused(
             f"{source} has edits that are not ours, which patching could lose:"
             f" {', '.join(found.status.edited)}. Nothing was changed.",
-            f"Keep them with `git -C {source} stash`, or let `ishowtts-ops patch apply"
-            " --set-aside` save them as a patch file beside it.",
+            f"Let `{command}` save them as a patch file beside it, or keep them with"
+            f" `git -C {source} stash`.",
         )
     if state is PatchState.LEGACY and not replace_legacy:
         raise PatchRefused(
             f"{found.status.text} It is replaced only when you say so. Nothing was changed.",
-            "Run `ishowtts-ops patch apply --replace-legacy`; `patch revert` brings it back.",
+            f"Run `{command}`; `patch revert` brings it back.",
         )
 
 

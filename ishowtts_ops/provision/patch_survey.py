@@ -77,7 +77,7 @@ class _Look:
 
     def survey(self) -> Survey:
         tree = self.tree
-        paths = list(dict.fromkeys([*self.series.hooked(), *tree.legacy]))
+        paths = list(dict.fromkeys([*self.series.hooked(), *tree.legacy, *tree.like_legacy]))
         bases = {path: tree.base(path) for path in paths}
         tabled = self.series.tabled()
         version = self.series.version_of({path: self._upstream(path, bases) for path in tabled})
@@ -174,6 +174,9 @@ class _Look:
                 state, note = FileState.UPSTREAM, ""
         elif recorded is not None:
             state, note = FileState.EDITED, "edited since the series was applied"
+        elif path in self.tree.like_legacy:
+            name = self.tree.like_legacy[path]
+            state, note = FileState.EDITED, f"looks like the patch `{name}`, edited since"
         else:
             state, note = FileState.EDITED, "differs from the commit that is checked out"
         return Hook(path, state, here, base, expected, note)
@@ -233,7 +236,8 @@ class _Look:
         self, hooks: Sequence[Hook], added: Sequence[Added], failures: Sequence[HunkFailure]
     ) -> PatchState:
         states = [hook.state for hook in hooks] + [item.state for item in added]
-        if FileState.LEGACY in states:
+        edited = {hook.path for hook in hooks if hook.state is FileState.EDITED}
+        if FileState.LEGACY in states or edited & self.tree.like_legacy.keys():
             return PatchState.LEGACY
         if FileState.EDITED in states:
             return PatchState.DRIFTED

@@ -12,6 +12,9 @@ from ishowtts_ops.provision.patch_state import Record
 from ishowtts_ops.provision.patch_text import Content, blob_id
 from ishowtts_ops.provision.series import LegacyBlob, Series
 
+MARKS_NEEDED = 2
+"""One such word may well be an owner's own."""
+
 
 class SourceTree:
     """The tree at the box path `source`.
@@ -75,6 +78,27 @@ class SourceTree:
             here = self.working(row.path)
             if here is not None and here.is_blob(row.blob):
                 found[row.path] = row
+        return found
+
+    @cached_property
+    def like_legacy(self) -> Mapping[str, str]:
+        """Files that differ from upstream's and from what a legacy patch leaves, and have that
+        patch's words: path → its name. Never those that this program patched."""
+        found = {}
+        for path in {row.path for row in self.series.legacy} - self.legacy.keys():
+            here, base = self.working(path), self.base(path)
+            ours = self.record is not None and path in self.record.files
+            if here is None or base is None or ours or here.is_blob(blob_id(base)):
+                continue
+            new = [
+                mark.name
+                for mark in self.series.marks
+                if mark.path == path
+                and mark.word.encode() in here.text
+                and mark.word.encode() not in base
+            ]
+            if len(new) >= MARKS_NEEDED:
+                found[path] = new[0]
         return found
 
     def base(self, path: str) -> bytes | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.engine_python import in_use
 from ishowtts_ops.provision.patch_state import FileState, PatchState
 from ishowtts_ops.provision.patch_survey import Survey
 
@@ -105,7 +106,8 @@ def _imports(found: Survey, settings: Settings) -> list[VerifyRow]:
     own = [_module(a.path) for a in found.added if a.path.endswith(".py")]
     hooked = [_module(h.path) for h in found.hooks if h.state is FileState.OURS]
     root = str(host.path(f"{found.source}/src"))
-    argv = [settings.engine.python, "-c", _PROBE, root, *own, *hooked]
+    python = in_use(host, settings)
+    argv = [python, "-B", "-c", _PROBE, root, *own, *hooked]
     # iShowTTS embeds Python with this setting, and protobuf's C code fails on some Jetsons.
     env = {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
     try:
@@ -122,7 +124,7 @@ def _imports(found: Survey, settings: Settings) -> list[VerifyRow]:
         return rows
     why = "ran out of time" if answer.timed_out else f"ended with status {answer.rc}"
     tail = " ".join(answer.stderr.strip().splitlines()[-1:])
-    return [*rows, VerifyRow("imports", False, f"{settings.engine.python} {why}. {tail}".strip())]
+    return [*rows, VerifyRow("imports", False, f"{python} {why}. {tail}".strip())]
 
 
 def _import_row(name: str, told: dict[str, Any] | None, root: str, *, needed: bool) -> VerifyRow:

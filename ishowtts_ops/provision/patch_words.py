@@ -58,14 +58,22 @@ class Words:
             lacking = [item.path for item in both if item.state is not FileState.OURS]
             return f"The speed series is only partly in {name}; it lacks in {_list(lacking)}."
         if state is PatchState.LEGACY:
-            names = ", ".join(sorted({f"`{row.name}`" for row in self.tree.legacy.values()}))
-            return f"An older patch ({names}) is in {_list(list(self.tree.legacy))}.{edits}"
+            return f"{self._older()}.{edits}"
         if state is PatchState.CONFLICT:
             return f"The speed series does not fit {name}: {'; '.join(map(str, self.failures))}."
         missing = [hook.path for hook in self.hooks if hook.state is FileState.MISSING]
         said = [f"edited: {_list(self.edited)}"] if self.edited else []
         said += [f"missing: {_list(missing)}"] if missing else []
         return f"Files of {name} are not as they were left; {'; '.join(said)}."
+
+    def _older(self) -> str:
+        """Which older patch is where, and where it was edited since."""
+        whole, edited = list(self.tree.legacy), list(self.tree.like_legacy)
+        names = {row.name for row in self.tree.legacy.values()} | {*self.tree.like_legacy.values()}
+        shown = ", ".join(f"`{name}`" for name in sorted(names))
+        where = [f"is in {_list(whole)}"] if whole else []
+        where += [f"seems to be in {_list(edited)}, edited since"] if edited else []
+        return f"An older patch ({shown}) {', and '.join(where)}"
 
     def _lost(self) -> str:
         record = self.tree.record

@@ -42,13 +42,27 @@ def carry_out(found: Survey, plan: Plan, ledger: Ledger, progress: Progress) -> 
         full = f"{source}/{change.path}"
         if change.data is None:
             host.remove(full)
-            progress(f"removed {change.path}")
         else:
             _make_folders(host, source, change)
             host.write(full, change.data, mode=change.mode, owner=change.owner)
-            progress(f"wrote {change.path}")
+    for text in _done(found, plan):
+        progress(text)
     _prune(found, plan, begun)
     write_record(host, source, plan.record)
+
+
+def _done(found: Survey, plan: Plan) -> list[str]:
+    """What was written and removed: files of upstream's by name, ours by their number."""
+    theirs = {hook.path for hook in found.hooks} | set(found.others)
+    lines = []
+    for verb, gone in (("wrote", False), ("removed", True)):
+        paths = [change.path for change in plan.changes if (change.data is None) is gone]
+        ours = [path for path in paths if path not in theirs]
+        folders = sorted({str(PurePosixPath(path).parent) for path in ours})
+        if ours:
+            lines.append(f"{verb} {len(ours)} files of ours in {', '.join(folders)}")
+        lines += [f"{verb} {path}" for path in paths if path in theirs]
+    return lines
 
 
 def _begun(before: Record | None, after: Record | None) -> Record | None:

@@ -7,6 +7,7 @@ files/         added files, laid out as in the source tree
 upstream.tsv   version, path, git blob: which upstream version is this?
 legacy.tsv     name, path, git blob, git blob it was made from: patches that boxes in the field
                carry and that this series replaces
+legacy-marks.tsv  name, path, word: what tells such a patch where it was edited since
 """
 
 from __future__ import annotations
@@ -54,6 +55,15 @@ class LegacyBlob:
     path: str
     blob: str
     base: str
+
+
+@dataclass(frozen=True)
+class LegacyMark:
+    """A word that an older, foreign patch brings into a file."""
+
+    name: str
+    path: str
+    word: str
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,7 @@ class Series:
     added: Mapping[str, bytes]
     upstream: Mapping[str, Mapping[str, str]]
     legacy: tuple[LegacyBlob, ...]
+    marks: tuple[LegacyMark, ...] = ()
 
     @cached_property
     def id(self) -> str:
@@ -190,6 +201,7 @@ def load_series(folder: Path | None = None) -> Series:
         _added(folder / "files"),
         _upstream(folder / "upstream.tsv", folder / "versions.tsv"),
         _legacy(folder / "legacy.tsv"),
+        _marks(folder / "legacy-marks.tsv"),
     )
     both = sorted(set(series.hooked()) & set(series.added))
     if both:
@@ -266,3 +278,11 @@ def _upstream(*tables: Path) -> dict[str, dict[str, str]]:
 
 def _legacy(path: Path) -> tuple[LegacyBlob, ...]:
     return tuple(LegacyBlob(*cells) for cells in _rows(path, 4))
+
+
+def _marks(path: Path) -> tuple[LegacyMark, ...]:
+    rows = [line.split() for line in _lines(path)] if path.exists() else []
+    for cells in rows:
+        if len(cells) != 3:
+            raise OpsError(f"{path} has a line that cannot be understood: {' '.join(cells)!r}.")
+    return tuple(LegacyMark(*cells) for cells in rows)

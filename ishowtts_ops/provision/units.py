@@ -17,6 +17,7 @@ from ishowtts_ops.facts.identity import RELEASE_PATH
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision.f5_source import locate
 from ishowtts_ops.provision.git import Repo
+from ishowtts_ops.provision.series import load_series
 from ishowtts_ops.resources import resource
 from ishowtts_ops.steps import Change, Ledger, Progress, Recorder, command_line, file_diff
 
@@ -70,9 +71,11 @@ _STOP_MARGIN_S = 15
 def wanted_units(settings: Settings) -> tuple[str, ...]:
     """Names of the units these settings ask for."""
     power = settings.power.lock_clocks or settings.power.mode != "leave"
-    calendar = CALENDAR_UNITS if settings.measure.calendar else ()
+    # What the calendar measures is the daemon.
+    calendar = CALENDAR_UNITS if settings.measure.calendar and settings.daemon.enabled else ()
+    daemon = (DAEMON,) if settings.daemon.enabled else ()
     backend = (BACKEND,) if settings.backend.command else ()
-    return (*(POWER_UNITS if power else ()), DAEMON, *backend, *calendar)
+    return (*(POWER_UNITS if power else ()), *daemon, *backend, *calendar)
 
 
 def rendered(host: Host, settings: Settings) -> dict[str, str]:
@@ -84,9 +87,14 @@ def rendered(host: Host, settings: Settings) -> dict[str, str]:
     }
 
 
-def rendered_unit(host: Host, settings: Settings, name: str) -> str:
-    """The text of one unit, also of one that install does not keep."""
-    return _render(resource("units").joinpath(name).read_text(), _values(host, settings), name)
+def rendered_unit(host: Host, settings: Settings, name: str, **values: str) -> str:
+    """The text of one unit, also of one that install does not keep.
+
+    Args:
+        values: of the template, beside those that every unit has.
+    """
+    every = {**_values(host, settings), **values}
+    return _render(resource("units").joinpath(name).read_text(), every, name)
 
 
 def install_links(name: str, text: str) -> dict[str, str]:
@@ -101,6 +109,7 @@ def _values(host: Host, settings: Settings) -> dict[str, str]:
     groups = [group for group in GPU_GROUPS if group in present]
     return {
         "program": PROGRAM,
+        "first_boot_options": "",
         "state_dir": STATE_DIR,
         "daily": settings.measure.daily,
         "weekly": settings.measure.weekly,
@@ -135,14 +144,16 @@ def _backend_user(host: Host, settings: Settings) -> str:
 
 
 def _watched(host: Host, settings: Settings) -> list[str]:
-    """Files that change with the configuration, L4T, and the commit of F5-TTS."""
+    """Files that change with the configuration, L4T, the commit of F5-TTS, and when the series is
+    lost: checking the same commit out again does not touch HEAD."""
     found = [CONFIG_PATH, RELEASE_PATH]
     if settings.engine.kind != "f5":
         return found
-    repo = Repo.open(host, locate(host, settings).path)
+    source = locate(host, settings).path
+    repo = Repo.open(host, source)
     if repo is not None and repo.git_dir.is_relative_to(host.root):
         found.append(f"{host.box_path(repo.git_dir)}/HEAD")
-    return found
+    return [*found, *(f"{source}/{path}" for path in load_series().hooked())]
 
 
 def _devices(host: Host) -> str:
@@ -182,7 +193,7 @@ class UnitsStep:
     settings: Settings
     ledger: Ledger
     name: str = "units"
-    title: str = "systemd units: clock lock, guard timer, daemon"
+    title: str = "systemd units"
 
     def diff(self, host: Host) -> Change | None:
         wanted = rendered(host, self.settings)
@@ -205,22 +216,18 @@ class UnitsStep:
         ]
         if not (texts or links or stale or timers):
             return None
-        # Its unit's text goes with its settings.
-        again = [BACKEND] if f"{UNIT_DIR}/{BACKEND}" in texts else []
         enable = sorted({link.rsplit("/", 1)[1] for link in links})
         preview = [line for path in texts for line in file_diff(host, path, texts[path])]
-        preview += [
-            command_line(argv) for argv in _commands(stale, bool(texts), enable, timers, again)
-        ]
+        preview += [command_line(argv) for argv in _commands(stale, bool(texts), enable, timers)]
         done = [f"{len(texts)} written"] if texts else []
         done += [f"{len(enable)} enabled"] if enable else []
         done += [f"{len(stale)} removed"] if stale else []
         done += [f"{', '.join(timers)} started"] if timers else []
         return Change(
             self.name,
-            "units: " + ", ".join(done),
+            ", ".join(done),
             tuple(preview),
-            lambda log: self._apply(host, texts, links, stale, timers, again, log),
+            lambda log: self._apply(host, texts, links, stale, timers, log),
         )
 
     def _apply(
@@ -230,7 +237,6 @@ class UnitsStep:
         links: dict[str, str],
         stale: list[str],
         timers: list[str],
-        again: list[str],
         log: Progress,
     ) -> None:
         record = Recorder(host, self.ledger)
@@ -242,7 +248,7 @@ class UnitsStep:
         for name in stale:
             self.ledger.remember(f"{UNIT_DIR}/{name}")
         enable = sorted({link.rsplit("/", 1)[1] for link in links})
-        for argv in _commands(stale, bool(texts), enable, timers, again):
+        for argv in _commands(stale, bool(texts), enable, timers):
             log(" ".join(argv))
             host.run(argv, timeout=60).check("`systemctl status` of the unit says more.")
         for name in stale:
@@ -265,7 +271,7 @@ def remove_units(host: Host, log: Progress) -> None:
 
 
 def _commands(
-    stale: list[str], reload: bool, enable: list[str], timers: list[str], again: list[str]
+    stale: list[str], reload: bool, enable: list[str], timers: list[str]
 ) -> list[tuple[str, ...]]:
     commands: list[tuple[str, ...]] = []
     if stale:
@@ -276,7 +282,4 @@ def _commands(
         commands.append(("systemctl", "enable", *enable))
     if timers:
         commands.append(("systemctl", "start", *timers))
-    if again:
-        # Not waited for: it is ready after its warm-up, and install does not depend on it.
-        commands.append(("systemctl", "restart", "--no-block", *again))
     return commands

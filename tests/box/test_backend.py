@@ -10,10 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from tests.box.conftest import BOARD
 from tests.support.container import Box, eventually, free_port, new_box
-from tests.support.installed import configure
+from tests.support.installed import CONFIG, DAEMON, configure
 from tests.support.program import MOUNTS, PROGRAM, VENV
 
 BACKEND = "ishowtts-backend.service"
@@ -28,6 +29,7 @@ class Backend:
     def __init__(self, box: Box, port: int) -> None:
         self.box = box
         self.port = port
+        self.told = ""
 
     def spoken(self) -> int | None:
         """How many texts it has spoken; None while nobody answers."""
@@ -63,10 +65,11 @@ class Backend:
         assert (self.spoken() or 0) >= 4, "active before its warm-up"
 
 
-def install_units(box: Box) -> None:
-    """The step of install that this is about. It ends with 1, for doctor misses the others."""
-    done = box.ops("install", "--yes", "--only", "units", check=False)
-    assert "Installed: 1 changes made." in done.stdout, done.stdout + done.stderr
+def install_units(box: Box, changes: int = 2) -> str:
+    """The steps of install that this is about. It ends with 1, for doctor misses the others."""
+    done = box.ops("install", "--yes", "--only", "units", "--only", "backend", check=False)
+    assert f"Installed: {changes} changes made." in done.stdout, done.stdout + done.stderr
+    return done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +102,21 @@ def backend(base: Path) -> Iterator[Backend]:
         )
         # As an administrator would: the tests need not wait the two seconds each time.
         box.write(f"{DROP_INS}/soon.conf", "[Service]\nRestartSec=0.1\n")
-        install_units(box)
-        yield Backend(box, port)
+        told = install_units(box)
+        made = Backend(box, port)
+        made.told = told
+        yield made
+
+
+def test_install_waits_for_its_warm_up_and_says_so(backend: Backend) -> None:
+    assert backend.box.state(BACKEND) == "active/running"
+    assert "the backend and wait until it is warm, at most 1800 s" in backend.told
+    assert "not healthy yet" in backend.told and "· ready" in backend.told, "in its own words"
 
 
 def test_it_is_active_only_after_its_warm_up(backend: Backend) -> None:
     box = backend.box
+    box.systemctl("restart", "--no-block", BACKEND)
     seen = []
     end = time.monotonic() + 30
     while "active" not in seen and time.monotonic() < end:
@@ -140,7 +152,8 @@ def test_it_runs_as_the_owner_of_the_checkout_in_its_folder(backend: Backend) ->
 
 def test_install_finds_nothing_more_to_do_and_systemd_nothing_to_say(backend: Backend) -> None:
     box = backend.box
-    plan = box.ops("install", "--dry-run", "--json", "--only", "units").stdout
+    chosen = ("--only", "units", "--only", "backend")
+    plan = box.ops("install", "--dry-run", "--json", *chosen).stdout
     assert json.loads(plan)["data"]["plan"] == []
     assert box.systemctl("is-enabled", BACKEND).stdout.strip() == "enabled"
     verified = box.exec("systemd-analyze", "verify", f"/etc/systemd/system/{BACKEND}")
@@ -222,11 +235,47 @@ def test_told_to_stop_it_ends_well_and_leaves_nothing(backend: Backend) -> None:
     assert backend.spoken() is not None
 
 
+def test_one_that_does_not_come_up_is_a_sentence_with_its_last_lines(backend: Backend) -> None:
+    box = backend.box
+    config = box.read(CONFIG)
+    try:
+        box.write(CONFIG, config.replace("--start-seconds", "--no-such-option"))
+        done = box.ops("install", "--yes", "--only", "units", "--only", "backend", check=False)
+        assert done.returncode == 1
+        assert "The backend did not start. Its last lines:" in done.stderr
+        assert "no-such-option" in done.stderr and f"journalctl -u {BACKEND}" in done.stderr
+    finally:
+        box.write(CONFIG, config)
+        install_units(box)
+
+
+def test_the_backend_alone(backend: Backend) -> None:
+    """`daemon.enabled: false`: our daemon is not installed, and the box is in order without it."""
+    box = backend.box
+    config = yaml.safe_load(box.read(CONFIG))
+    config["daemon"]["enabled"] = False
+    box.write(CONFIG, yaml.safe_dump(config))
+    done = box.ops("install", "--yes", "--only", "units", "--only", "daemon", check=False)
+    assert "Installed: 1 changes made." in done.stdout, done.stdout + done.stderr
+    units = box.path("/etc/systemd/system")
+    assert not (units / DAEMON).exists() and (units / BACKEND).exists()
+    assert box.show(DAEMON, "LoadState")["LoadState"] == "not-found"
+    assert box.state(BACKEND) == "active/running" and backend.spoken() is not None
+    rows = json.loads(box.ops("doctor", "--json", check=False).stdout)["data"]["findings"]
+    assert [row for row in rows if row["check"].startswith("daemon-")] == []
+    shown = box.ops("status", check=False).stdout
+    assert " daemon " not in shown
+    config["backend"]["command"] = None
+    box.write(CONFIG, yaml.safe_dump(config))
+    refused = box.ops("install", "--dry-run", check=False)
+    assert refused.returncode == 2 and "nothing would speak" in refused.stderr
+
+
 def test_without_a_command_the_unit_goes(backend: Backend) -> None:
     box = backend.box
     box.exec("rm", "-r", DROP_INS)
     configure(box, measure={"calendar": False})
-    install_units(box)
+    install_units(box, changes=1)
     assert not box.path(f"/etc/systemd/system/{BACKEND}").exists()
     assert box.show(BACKEND, "LoadState", "ActiveState") == {
         "LoadState": "not-found",

@@ -6,16 +6,22 @@ It puts the configured `python_package_path` on the module path, makes one `f5_t
 the keyword arguments of `config/ishowtts.toml`, and calls `.infer` for every request of the job
 from several threads behind one lock. Waves and spectrograms go to `<out>/<number>.npz`, the rest
 to `<out>/told.json`.
+
+A job with `paced` is asked one request at a time instead, as JSON lines on standard input, and
+answers each on standard output with the processor seconds it took; `count` in a request asks for
+the number of operators that torch ran and of values that it fetched to the host.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import queue
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +74,39 @@ def make_weights(job: dict[str, Any]) -> None:
     torch.save(vocoder.state_dict(), folder / "pytorch_model.bin")
 
 
+def counted(speak: Callable[[], object]) -> dict[str, int]:
+    """What torch did, on all threads: operators that call no other, and values that the host waited
+    for, each of which stops the queue of a GPU."""
+    from torch.profiler import ProfilerActivity, _ExperimentalConfig, profile
+
+    # Newer releases of upstream compute in a thread of their own.
+    everywhere = _ExperimentalConfig(profile_all_threads=True)
+    with profile(activities=[ProfilerActivity.CPU], experimental_config=everywhere) as seen:
+        speak()
+    operators = [event for event in seen.events() or [] if event.name.startswith("aten::")]
+    leaves = [e for e in operators if not any(c.name.startswith("aten::") for c in e.cpu_children)]
+    waits = [e for e in operators if e.name == "aten::_local_scalar_dense"]
+    return {"operators": len(leaves), "waits": len(waits)}
+
+
+def answer(engine: Any, channel: Any) -> None:
+    """Processor time, not the clock's: other programs of this machine have no part in it."""
+    for text in sys.stdin:
+        request = json.loads(text)
+        told: dict[str, float] = {}
+        if request.pop("count", False):
+            told.update(counted(lambda request=request: engine.infer(**request)))  # type: ignore[misc]
+        begun = time.process_time()
+        engine.infer(**request)
+        channel.write(json.dumps({**told, "seconds": time.process_time() - begun}) + "\n")
+        channel.flush()
+
+
 def main(path: str) -> None:
     job = json.loads(Path(path).read_text())
+    channel = os.fdopen(os.dup(1), "w")
+    if job.get("paced"):
+        os.dup2(2, 1)  # what upstream prints is no answer
     sys.path.insert(0, job["python_package_path"])
     import numpy as np
     import torch
@@ -81,6 +118,11 @@ def main(path: str) -> None:
     from f5_tts.api import F5TTS
 
     engine = F5TTS(**job["constructor"])
+    if job.get("paced"):
+        channel.write("{}\n")
+        channel.flush()
+        answer(engine, channel)
+        return
     lock = threading.Lock()
     out = Path(job["out"])
     rows: list[dict[str, Any]] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -63,6 +64,14 @@ ARCH = {
     "text_mask_padding": True,
     "conv_layers": 2,
 }
+PACED_ARCH = {**ARCH, "dim": 64, "depth": 22, "heads": 1, "text_dim": 32, "conv_layers": 4}
+"""As deep as the real one and narrow: as on a GPU, many small operators are most of the time. (In a
+wide network on one thread of a CPU it is the matrix products, which are the same on both sides.)"""
+ROUNDS = 7
+LEAST_RATIO = 1.03
+"""Seen: 1.10 to 1.29 in five runs, as medians of processor seconds."""
+MOST_LEFT = {"operators": 0.85, "waits": 0.25}
+"""Seen: 0.73 and 0.1, with both."""
 TEXTS = ("Hello chat, 你好.", "This line is the longer one of the two, and it ends now.")
 ENVIRONMENT = {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python", "F5_TTS_QUIET": "1"}
 """What iShowTTS's backend sets for the Python inside it."""
@@ -103,31 +112,110 @@ class Both:
     requests: list[dict[str, Any]]
     upstream: Spoken
     patched: Spoken
+    pace: dict[str, Pace]
 
 
-def _config(host: Host, version: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+@dataclass(frozen=True)
+class Pace:
+    """Another network, asked one request at a time, the two trees in turn.
+
+    Attributes:
+        seconds: processor time of each request.
+        operators: that torch ran for one request, and that call no other.
+        waits: values of that request that the host waited for.
+    """
+
+    seconds: list[float]
+    operators: int
+    waits: int
+
+
+class Asked:
+    """One engine that is asked, in a process of its own."""
+
+    def __init__(self, job: dict[str, Any], out: Path) -> None:
+        path = out / "paced.json"
+        path.write_text(json.dumps({**job, "paced": True, "out": str(out)}))
+        self._errors = (out / "paced.err").open("w")
+        self._process = subprocess.Popen(
+            [sys.executable, "-B", str(ENGINE), str(path)],
+            env={**os.environ, **ENVIRONMENT},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self._read()
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, Path(self._errors.name).read_text()
+        told: dict[str, Any] = json.loads(line)
+        return told
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._errors.close()
+
+
+def _pace(
+    jobs: dict[str, dict[str, Any]], request: dict[str, Any], folder: Path
+) -> dict[str, Pace]:
+    """Both trees side by side, asked in turn, so that a busy machine slows both alike."""
+    asked = {}
+    try:
+        for side, job in jobs.items():
+            out = folder / f"paced-{side}"
+            out.mkdir()
+            asked[side] = Asked(job, out)
+        counts = {side: one.ask({**request, "count": True}) for side, one in asked.items()}
+        seconds: dict[str, list[float]] = {side: [] for side in asked}
+        for _ in range(ROUNDS):
+            for side, one in asked.items():
+                seconds[side].append(one.ask(request)["seconds"])
+    finally:
+        for one in asked.values():
+            one.close()
+    return {
+        side: Pace(seconds[side], counts[side]["operators"], counts[side]["waits"])
+        for side in asked
+    }
+
+
+def _config(
+    host: Host, folder: Path, name: str = "Tiny", arch: Mapping[str, Any] = ARCH
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The job without its requests, and voices by id, from the checkout's own ishowtts.toml."""
     theirs = read_ishowtts(host, Settings())
     assert theirs is not None and theirs.python_path is not None and not theirs.problems
     assert theirs.vocab_file is not None
     configs = host.path(theirs.python_path) / "f5_tts/configs"
     config = yaml.safe_load((configs / "F5TTS_v1_Base.yaml").read_text())
-    config["model"]["arch"] = ARCH
-    (configs / "Tiny.yaml").write_text(yaml.safe_dump(config))
+    config["model"]["arch"] = dict(arch)
+    (configs / f"{name}.yaml").write_text(yaml.safe_dump(config))
     constructor = {
-        "model": "Tiny",
-        "ckpt_file": str(folder / "tiny.safetensors"),
+        "model": name,
+        "ckpt_file": str(folder / f"{name}.safetensors"),
         "vocab_file": str(host.path(theirs.vocab_file)),
         "ode_method": "euler",
         "use_ema": True,
-        "vocoder_local_path": str(folder / "vocos"),
+        "vocoder_local_path": str(folder / f"vocos-{name}"),
         "device": "cpu",
         "hf_cache_dir": str(folder / "hub"),
     }
     job = {
         "python_package_path": str(host.path(theirs.python_path)),
         "constructor": constructor,
-        "arch": ARCH,
+        "arch": dict(arch),
         "nfe": theirs.default_nfe_step,
     }
     return job, {voice.id: voice for voice in theirs.voices}
@@ -188,19 +276,33 @@ def both(
     version: str = request.param
     folder = tmp_path_factory.mktemp(f"embedding-{version}")
     host = Host.at(build_template(folder / "box", version))
-    job, voices = _config(host, version, folder)
+    job, voices = _config(host, folder)
+    paced, _ = _config(host, folder, "Paced", PACED_ARCH)
+    # The checkout's own sources are patched in place, and both sides are to run at once.
+    sources = host.path(SOURCE) / "src"
+    shutil.copytree(sources, folder / "upstream-src")
     sides = []
     for side in ("upstream", "patched"):
         out = folder / side
         out.mkdir()
         if side == "patched":
-            (host.path(SOURCE) / "src/f5_tts/configs/Tiny.yaml").unlink()
+            for name in ("Tiny", "Paced"):
+                (sources / f"f5_tts/configs/{name}.yaml").unlink()
             after = patch.apply(host, SOURCE, Ledger.open(host))
             assert after.state is patch.PatchState.APPLIED and after.version == version
-            _config(host, version, folder)
+            _config(host, folder)
+            _config(host, folder, "Paced", PACED_ARCH)
         requests = _requests(host, job["nfe"], voices, out)
         sides.append(_run({**job, "requests": requests, "make_weights": side == "upstream"}, out))
-    yield Both(version, requests, *sides)
+    jobs = {
+        "upstream": {
+            **paced,
+            "python_package_path": str(folder / "upstream-src"),
+            "make_weights": True,
+        },
+        "patched": {**paced, "make_weights": False},
+    }
+    yield Both(version, requests, *sides, _pace(jobs, requests[0], folder))
 
 
 def test_the_same_speech_as_upstream(both: Both) -> None:
@@ -249,9 +351,29 @@ def test_silence_is_removed_when_asked(both: Both) -> None:
     assert np.array_equal(both.patched.waves[7], both.patched.waves[8]), "only the file is cut"
 
 
-def test_faster_on_this_machine(both: Both, record_property: Callable[[str, object], None]) -> None:
-    """Told, not judged: the network is tiny and the machine is shared."""
-    ratio = both.upstream.seconds / both.patched.seconds
+def test_faster_asked_in_turn(both: Both, record_property: Callable[[str, object], None]) -> None:
+    """The median of both sides' requests, taken in turn within one run, as a ratio."""
+    upstream, patched = both.pace["upstream"], both.pace["patched"]
+    ratio = float(np.median(upstream.seconds) / np.median(patched.seconds))
     record_property("speedup", ratio)
-    print(f"f5-tts {both.version}: {ratio:.2f} times upstream's speed, tiny network, this CPU")
-    assert np.isfinite(ratio) and ratio > 0
+    print(f"f5-tts {both.version}: {ratio:.2f} times upstream's speed, one thread of this CPU")
+    assert ratio > LEAST_RATIO
+
+
+def test_less_to_do_for_the_same_request(
+    both: Both, record_property: Callable[[str, object], None]
+) -> None:
+    """What a busy machine cannot change: on a GPU each operator is a launch, each wait an idle
+    queue."""
+    upstream, patched = both.pace["upstream"], both.pace["patched"]
+    for name in ("operators", "waits"):
+        was, is_now = getattr(upstream, name), getattr(patched, name)
+        record_property(name, f"{was} -> {is_now}")
+        print(f"f5-tts {both.version}: {name} {was} -> {is_now}")
+        assert 0 < is_now < was * MOST_LEFT[name]
+
+
+def test_quiet_is_quiet(both: Both) -> None:
+    """F5_TTS_QUIET=1, as iShowTTS's backend sets it: nothing of its callers' texts."""
+    assert "gen_text" in both.upstream.output or TEXTS[0] in both.upstream.output
+    assert TEXTS[0] not in both.patched.output and "gen_text" not in both.patched.output

@@ -10,7 +10,7 @@ from pathlib import Path
 from ishowtts_ops.config import Settings
 from ishowtts_ops.host import SIM_MARKER, Host
 from ishowtts_ops.provision import install, patch
-from ishowtts_ops.provision.f5_source import SourceStep, locate
+from ishowtts_ops.provision.f5_source import SourceStep, locate, undo_submodule
 from ishowtts_ops.provision.patch import PatchState, PatchStatus, PatchStep
 from ishowtts_ops.provision.patch_text import blob_id
 from ishowtts_ops.provision.series import Series, load_series
@@ -86,6 +86,7 @@ class Story:
         """What uninstall does with files."""
         ledger = Ledger.open(self.host)
         undo_series(self.host, ledger, self.series)
+        assert undo_submodule(self.host, ledger, lambda _: None) == ()
         ledger.restore_files(keep=lambda path: path.startswith("/var/lib/ishowtts-ops"))
 
     def changed(self, before: dict[str, Entry]) -> list[str]:
@@ -117,7 +118,7 @@ def undo_series(host: Host, ledger: Ledger, series: Series) -> None:
 
 def foreign(data: bytes) -> bytes:
     """A stand-in for the patch that boxes in the field carry, whose content is somebody else's."""
-    return b"# made faster by hand\n" + data
+    return b"# made faster by hand\n# torch.compile mode='max-autotune', tensorrt_vocoder\n" + data
 
 
 def with_legacy(box: Box, folder: Path, paths: Sequence[str] = (UTILS, API)) -> Series:

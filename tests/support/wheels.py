@@ -1,11 +1,13 @@
-"""Small real wheels: a module, its metadata, a RECORD that pip checks."""
+"""Small real wheels: a module, its metadata, a RECORD that pip checks; and installed packages as
+wheels again."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.metadata
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -34,12 +36,39 @@ def tiny_wheel(
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: a test\nRoot-Is-Purelib: {pure}\n"
         f"Tag: {tag}\n",
     }
-    rows = [f"{info}/RECORD,,"]
-    for path, text in files.items():
-        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=")
-        rows.append(f"{path},sha256={digest.decode()},{len(text.encode())}")
     target = folder / f"{escaped}-{version}-{tag}.whl"
+    return _write(target, info, {path: text.encode() for path, text in files.items()})
+
+
+def wheel_of(folder: Path, name: str) -> Path:
+    """A wheel of a package that the interpreter of the tests has, without what it requires."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = importlib.metadata.distribution(name)
+    files: dict[str, bytes] = {}
+    info = ""
+    for path in found.files or []:
+        if ".." in path.parts or path.suffix == ".pyc":
+            continue
+        if path.parts[0].endswith(".dist-info"):
+            info = path.parts[0]
+            if path.name not in ("METADATA", "WHEEL"):
+                continue
+        files[str(path)] = path.read_binary()
+    lines = files[f"{info}/METADATA"].decode().splitlines(keepends=True)
+    head = [line for line in lines if not line.startswith("Requires-Dist:")]
+    files[f"{info}/METADATA"] = "".join(head).encode()
+    wheel = files[f"{info}/WHEEL"].decode()
+    tag = [line[5:].strip() for line in wheel.splitlines() if line.startswith("Tag: ")][-1]
+    target = folder / f"{info.removesuffix('.dist-info')}-{tag}.whl"
+    return _write(target, info, files)
+
+
+def _write(target: Path, info: str, files: Mapping[str, bytes]) -> Path:
+    rows = [f"{info}/RECORD,,"]
+    for path, data in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
+        rows.append(f"{path},sha256={digest.decode()},{len(data)}")
     with zipfile.ZipFile(target, "w") as archive:
-        for path, text in {**files, f"{info}/RECORD": "\n".join(rows) + "\n"}.items():
-            archive.writestr(path, text)
+        for path, data in {**files, f"{info}/RECORD": "\n".join(rows).encode() + b"\n"}.items():
+            archive.writestr(path, data)
     return target

@@ -160,6 +160,7 @@ def test_a_read_only_host_reads_and_refuses(box: Host) -> None:
         lambda: host.remove("/x"),
         lambda: host.run(["true"]),
         lambda: host.run_here(["true"]),
+        lambda: host.become_here(["true"], env={}),
         lambda: host.write_sysfs("/x", "1"),
         lambda: host.mkdir("/x"),
         lambda: host.rmtree("/x"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from ishowtts_ops.host import SIM_MARKER, Host
 from ishowtts_ops.provision import engine_pip, wheels
 from ishowtts_ops.provision.engine_env import TORCH, EngineStep
 from ishowtts_ops.steps import Ledger
-from tests.support.wheels import tiny_wheel
+from tests.support.package_index import served
+from tests.support.wheels import tiny_wheel, wheel_of
 
 CONDA = "/opt/miniforge3/envs/ishowtts/bin/python"
 SETTINGS = Settings.model_validate({"engine": {"python": CONDA}})
@@ -30,7 +32,7 @@ def quiet(_: str) -> None:
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything the engine imports, small, for this machine and for a Jetson."""
+    """Everything the engine imports: small, but for what our daemon imports as well."""
     folder = tmp_path_factory.mktemp("index")
     for module in REQUIRED:
         name = module.replace("_", "-")
@@ -40,11 +42,13 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
             tiny_wheel(folder, name, "0.1.0", requires=("numpy>=1.26", "torch"))
         elif module == "x_transformers":
             tiny_wheel(folder, name, "2.0.0", requires=("torch", "einops"))
-        elif module != "numpy":
+        elif module not in ("numpy", "soundfile"):
             tiny_wheel(folder, name, "1.0")
     tiny_wheel(folder, "einops", "0.8.0")
-    for version in ("1.20", "1.26.4", "2.2.0"):
+    for version in ("1.20", "1.26.4"):
         tiny_wheel(folder, "numpy", version)
+    for name in ("numpy", "soundfile"):
+        wheel_of(folder, name)
     return folder
 
 
@@ -82,7 +86,9 @@ def test_a_foreign_environment_is_completed_offline_and_given_back(
     for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
         monkeypatch.delenv(name)  # --wheels alone must do
     change = EngineStep(SETTINGS, Ledger.open(box), index).diff(box.read_only())
-    assert change is not None and all("--no-index" in line for line in change.preview)
+    assert change is not None
+    pip = [line for line in change.preview if " -m pip " in line]
+    assert len(pip) == 3 and all("--no-index" in line for line in pip)
     assert engine_pip.packages(box, CONDA) == before, "a plan changes nothing"
     change = EngineStep(SETTINGS, Ledger.open(box), index).diff(box)
     assert change is not None
@@ -168,6 +174,61 @@ def test_wheels_for_a_jetson_are_made_on_any_machine(
     assert any(n.startswith("einops") for n in names), "what they need is there too"
     assert not any("gradio" in n or "x86_64" in n for n in names)
     assert wheels.make(Host.at(tmp_path), settings, target, folder, quiet) == names, "again"
+
+
+@pytest.mark.parametrize(
+    ("jetpack", "python", "numpy"), [("6.2", "cp310", "1.26.4"), ("7.2", "cp312", "2.2.0")]
+)
+def test_wheels_come_from_two_indexes_over_http_torch_from_the_jetsons_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    jetpack: str,
+    python: str,
+    numpy: str,
+) -> None:
+    """The general index also has torch for aarch64, and a newer one: built without CUDA."""
+    jetson, general = tmp_path / "jetson", tmp_path / "general"
+    for name in ("torch", "torchaudio"):
+        for tag in ("cp310-cp310-linux_aarch64", "cp312-cp312-linux_aarch64"):
+            tiny_wheel(jetson, name, "2.8.0", tag=tag)
+        for tag in ("cp310-cp310-manylinux_2_28_aarch64", "cp312-cp312-manylinux_2_28_aarch64"):
+            tiny_wheel(general, name, "2.11.0", tag=tag)
+    for module in set(REQUIRED) - {"torch", "torchaudio", "numpy", "vocos", "x_transformers"}:
+        tiny_wheel(general, module.replace("_", "-"), "1.0")
+    tiny_wheel(general, "vocos", "0.1.0", requires=("torch", "numpy"))
+    tiny_wheel(general, "x-transformers", "2.0.0", requires=("torch>=2.0", "einops"))
+    tiny_wheel(general, "einops", "0.8.0")
+    for version in ("1.26.4", "2.2.0"):
+        for tag in ("cp310-cp310", "cp312-cp312"):
+            tiny_wheel(general, "numpy", version, tag=f"{tag}-manylinux_2_17_aarch64")
+            tiny_wheel(general, "numpy", version, tag=f"{tag}-manylinux_2_17_x86_64")
+    tiny_wheel(general, "f5-tts", "1.1.22", requires=("gradio",))
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "out"
+    with served(tmp_path / "www") as index:
+        index.publish("jetson", jetson)
+        index.publish("general", general)
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("PIP_INDEX_URL", index.url("general"))
+        config = tmp_path / "config.yaml"
+        config.write_text(f"engine: {{torch_index: '{index.url('jetson')}'}}\n")
+        verb = ["wheels", "make", str(folder), "--jetpack", jetpack, "--json"]
+        argv = [sys.executable, "-m", "ishowtts_ops", *verb, "--config", str(config)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    names = json.loads(done.stdout)["data"]["wheels"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    torch = {
+        f"{name}-2.8.0-{python}-{python}-linux_aarch64.whl" for name in ("torch", "torchaudio")
+    }
+    assert index.fetched("jetson") == torch
+    assert not any("torch-" in name for name in index.fetched("general"))
+    assert [name.split("-")[1] for name in names if name.startswith("numpy")] == [numpy]
+    assert {name for name in names if name.startswith("torch-")} <= torch
+    assert not any("x86_64" in name or "gradio" in name for name in names)
+    modules = {name.split("-")[0] for name in names}
+    assert modules == {*REQUIRED, "einops", "f5_tts"}
 
 
 def test_where_wheels_cannot_be_had_it_is_a_sentence(tmp_path: Path) -> None:

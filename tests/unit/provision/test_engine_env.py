@@ -9,7 +9,8 @@ import pytest
 
 from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError
-from ishowtts_ops.facts.python_env import REQUIRED, Package, PythonEnv
+from ishowtts_ops.facts.engine_python import faults
+from ishowtts_ops.facts.python_env import REQUIRED, Package, PythonEnv, read_python_env
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import SIM_MARKER, Host
 from ishowtts_ops.provision.engine_env import TORCH, EngineStep
@@ -20,6 +21,8 @@ INDEX = "https://jetson.invalid/jp6/cu126"
 
 def environment(*, cuda: str | None, without: tuple[str, ...] = (), minor: int = 10) -> PythonEnv:
     packages = {name: Package(version="1.0") for name in REQUIRED if name not in without}
+    if "numpy" in packages:
+        packages["numpy"] = Package(version="1.26.4")
     if "torch" in packages:
         packages["torch"] = Package(version="2.8.0", cuda=cuda)
     return PythonEnv("/opt/x/bin/python", (3, minor, 0), "aarch64", packages, Unknown("not tried"))
@@ -81,7 +84,8 @@ def test_a_real_empty_interpreter_is_asked_and_a_plan_is_made(tmp_path: Path) ->
     change = EngineStep(settings, Ledger.open(host)).diff(host)
     assert change is not None
     assert all(name in change.summary for name in REQUIRED)
-    assert [line.split()[1] for line in change.preview] == ["/opt/env/bin/ours"] * 2
+    ours = [line for line in change.preview if line.startswith("$ /opt/env/bin/ours -m")]
+    assert [line.split()[3] for line in ours] == ["pip", "pip", "venv"]
 
 
 def test_an_interpreter_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
@@ -90,6 +94,43 @@ def test_an_interpreter_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(OpsError, match="is not on the box") as caught:
         EngineStep(Settings(), Ledger.open(Host.at(tmp_path))).diff(Host.at(tmp_path))
     assert "install.sh" in caught.value.hint
+
+
+def test_what_is_wrong_is_said_in_words_and_mended_by_the_same_rule(jetson: Host) -> None:
+    """`auto` passes an environment over for exactly what install would have pip mend in it."""
+    env = environment(cuda="12.6")
+    rows: list[tuple[PythonEnv, str]] = [
+        (environment(cuda=None), "torch is built without CUDA"),
+        (environment(cuda="12.6", without=("vocos", "rjieba")), "it lacks vocos, rjieba"),
+        (_with_numpy(env, "2.2.0"), "numpy is 2.2.0, and JetPack 6's torch is built for numpy 1"),
+        (_with_numpy(env, "1.24.1"), "numpy is 1.24.1, and 1.26 is the oldest"),
+    ]
+    for wrong, words in rows:
+        (said,) = faults(jetson, Settings(), wrong)
+        assert words in said
+        assert commands(jetson, wrong, torch_index=INDEX) != []
+    assert faults(jetson, Settings(), env) == ()
+    on_the_cpu = Settings.model_validate({"f5": {"device": "cpu"}})
+    assert faults(jetson, on_the_cpu, environment(cuda=None)) == (), "as its owner wants it"
+    (old,) = commands(jetson, _with_numpy(env, "1.24.1"), torch_index=INDEX)
+    assert old[-1] == "numpy>=1.26,<2"
+
+
+def test_a_real_wheel_without_cuda_is_known_for_one(jetson: Host, tmp_path: Path) -> None:
+    """Asked of a real interpreter: the general index's aarch64 wheel says so in version.py."""
+    folder = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (module,) = folder.glob("lib/python*/site-packages")
+    (module / "torch").mkdir()
+    (module / "torch/__init__.py").write_text("")
+    (module / "torch/version.py").write_text("__version__ = '2.8.0+cpu'\ncuda = None\n")
+    env = read_python_env(Host.at("/").read_only(), str(folder / "bin/python"))
+    assert isinstance(env, PythonEnv) and env.package("torch").version == "2.8.0+cpu"
+    assert "its torch is built without CUDA" in faults(jetson, Settings(), env)
+
+
+def _with_numpy(env: PythonEnv, version: str) -> PythonEnv:
+    return replace(env, packages={**env.packages, "numpy": Package(version=version)})
 
 
 def test_numpy_2_on_jetpack_6_is_taken_back(jetson: Host) -> None:

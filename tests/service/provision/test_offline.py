@@ -21,6 +21,7 @@ from ishowtts_ops.provision.units import DAEMON, PROGRAM, UNIT_DIR
 from ishowtts_ops.sim.tree import build_box
 from tests.support.f5 import SOURCE
 from tests.support.tree import differences, snapshot
+from tests.support.wheels import tiny_wheel
 
 WANTS = f"{UNIT_DIR}/multi-user.target.wants"
 VOLATILE = ("/run", "/run/*", "/srv/*")
@@ -85,6 +86,20 @@ def test_prepared_twice_is_prepared_once_and_can_be_undone(card: Host) -> None:
     assert undone.returncode == 0, undone.stdout + undone.stderr
     assert not card.lexists(STATE_DIR)
     assert differences(before, snapshot(card.root, ("/",), VOLATILE)) == []
+
+
+def test_wheels_on_the_card_are_for_its_first_boot(card: Host, tmp_path: Path) -> None:
+    folder = "/opt/wheels for 6.2"
+    tiny_wheel(card.path(folder), "torch", "2.8.0", tag="cp310-cp310-linux_aarch64")
+    argv = [sys.executable, "-m", "ishowtts_ops", "install", "--yes", "--root", str(card.root)]
+    elsewhere = tmp_path / "wheels"
+    tiny_wheel(elsewhere, "torch", "2.8.0")
+    refused = subprocess.run([*argv, "--wheels", elsewhere], capture_output=True, text=True)
+    assert refused.returncode == 2 and "its first boot would not find it" in refused.stderr
+    done = subprocess.run([*argv, "--wheels", card.path(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    unit = card.read_text(f"{UNIT_DIR}/{FIRST_BOOT}")
+    assert f"ExecStart={PROGRAM} install --yes --wheels '{folder}'\n" in unit
 
 
 def test_a_card_without_the_program_is_a_sentence(card: Host) -> None:

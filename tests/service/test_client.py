@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ishowtts_ops.client import DaemonClient, DaemonDown, DaemonRefused
+from ishowtts_ops.config import Settings
 from tests.service.daemon.daemon_server import Server, eventually, free_port, serving
 
 
@@ -116,3 +117,20 @@ def test_a_daemon_that_says_nothing_is_given_up(tmp_path: Path) -> None:
             pytest.raises(DaemonDown, match="does not answer"),
         ):
             client.livez()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:27130"),
+        ("::1", "http://[::1]:27130"),
+        ("0.0.0.0", "http://127.0.0.1:27130"),
+        ("::", "http://[::1]:27130"),
+        ("192.0.2.7", "http://192.0.2.7:27130"),
+    ],
+)
+def test_where_a_box_finds_its_own_daemon(host: str, url: str) -> None:
+    settings = Settings.model_validate({"daemon": {"host": host}})
+    assert settings.daemon.url == url
+    with DaemonClient.of(settings) as client:
+        assert client.base_url == url
