@@ -1,6 +1,6 @@
 """What the box does to the daemon, as metrics: clocks and heat, read off sysfs as any user may.
 
-The paths are those of JetPack 5 and 6: the GPU's devfreq as `*.gpu` or `*.ga10b`, and cooling
+The GPU's devfreq is `*.gpu` or `*.ga10b`, on Thor `gpu-gpc-0` and `gpu-nvd-0`; cooling
 devices named `*-throttle-alert`, whose state is above 0 while heat holds the clocks down. The
 memory clock cannot be read without root; the guard and the doctor look at it.
 """
@@ -13,7 +13,12 @@ from collections.abc import Callable
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host
 
-GPU = ("/sys/class/devfreq/*.gpu", "/sys/class/devfreq/*.ga10b", "/sys/devices/*.ga10b/devfreq/*")
+GPU = (
+    "/sys/class/devfreq/*.gpu",
+    "/sys/class/devfreq/*.ga10b",
+    "/sys/class/devfreq/gpu-*",
+    "/sys/devices/*.ga10b/devfreq/*",
+)
 COOLING = "/sys/class/thermal/cooling_device*"
 ZONES = "/sys/class/thermal/thermal_zone*"
 
@@ -27,10 +32,13 @@ class BoxReadings:
     def clocks_locked(self) -> float:
         """1 when the GPU's clock has one value to choose from, 0 when it has more."""
         for pattern in GPU:
-            for folder in self._glob(pattern):
-                low, high = self._number(f"{folder}/min_freq"), self._number(f"{folder}/max_freq")
-                if not math.isnan(low + high):
-                    return float(low == high)
+            found = [
+                (self._number(f"{folder}/min_freq"), self._number(f"{folder}/max_freq"))
+                for folder in self._glob(pattern)
+            ]
+            known = [(low, high) for low, high in found if not math.isnan(low + high)]
+            if known:
+                return float(all(low == high for low, high in known))
         return math.nan
 
     def throttles(self) -> float:

@@ -26,8 +26,9 @@ def _gpu(exam: Examination) -> list[Finding]:
     gpu = known(exam.facts.clocks).gpu
     if isinstance(gpu, Unknown):
         return [_no_gpu(gpu)]
-    low, high = _mhz(gpu.min_hz), _mhz(gpu.max_hz)
-    evidence = (Evidence(f"{gpu.path}/min_freq", low), Evidence(f"{gpu.path}/max_freq", high))
+    loose = gpu.loosest
+    low, high = _mhz(loose.min_hz), _mhz(loose.max_hz)
+    evidence = (Evidence(f"{loose.path}/min_freq", low), Evidence(f"{loose.path}/max_freq", high))
     text = f"The GPU's clock is not locked: it may fall from {high} to {low}."
     return _judge(
         exam,

@@ -7,7 +7,7 @@ sysfs. The EMC clock is behind debugfs, which only root may read; without root i
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ishowtts_ops.facts import sysfs
 from ishowtts_ops.facts.value import Maybe, Unknown
@@ -26,6 +26,8 @@ GPU_PATTERNS = (
     "/sys/devices/platform/*/*.gpu/devfreq/*.gpu",
 )
 """R36, R35, Thor on R38, then the same devices where the class folder lacks them."""
+GPU_PARTS = ("/sys/class/devfreq/gpu-gpc-*", "/sys/class/devfreq/gpu-nvd-*")
+"""Thor's GPU has a devfreq device for each of its clocks; a lock has to hold all of them."""
 EMC_TOLERANCE = 0.01
 _UNLIMITED = 1 << 62
 
@@ -55,7 +57,11 @@ class CpuPolicy:
 
 @dataclass(frozen=True)
 class GpuClock:
-    """The GPU's devfreq device. Rates in Hz."""
+    """The GPU's devfreq device. Rates in Hz.
+
+    Attributes:
+        others: further devices of the same GPU, each with its own rates: Thor's video engines.
+    """
 
     path: str
     min_hz: Maybe[int]
@@ -63,10 +69,19 @@ class GpuClock:
     hw_max_hz: Maybe[int]
     cur_hz: Maybe[int]
     governor: Maybe[str]
+    others: tuple[GpuClock, ...] = ()
 
     @property
     def locked(self) -> Maybe[bool]:
-        return _pinned(self.min_hz, self.max_hz)
+        own = _pinned(self.min_hz, self.max_hz)
+        return _all([own, *(other.locked for other in self.others)])
+
+    @property
+    def loosest(self) -> GpuClock:
+        """The device to show when the lock is not whole: the first that is not locked."""
+        if _pinned(self.min_hz, self.max_hz) is not True:
+            return self
+        return next((other for other in self.others if other.locked is not True), self)
 
 
 @dataclass(frozen=True)
@@ -185,10 +200,26 @@ def gpu_folder(host: Host) -> Maybe[str]:
     return Unknown("there is no GPU clock in /sys/class/devfreq, so its driver may not be up yet")
 
 
+def gpu_folders(host: Host) -> tuple[str, ...]:
+    """Every devfreq folder of the GPU, the one that computes first; empty where there is none."""
+    first = gpu_folder(host)
+    if isinstance(first, Unknown):
+        return ()
+    parts = [path for pattern in GPU_PARTS for path in sysfs.glob(host, pattern)]
+    if first not in parts:
+        return (first,)
+    return tuple(path for path in parts if sysfs.exists(host, f"{path}/max_freq"))
+
+
 def read_gpu(host: Host) -> Maybe[GpuClock]:
     path = gpu_folder(host)
     if isinstance(path, Unknown):
         return path
+    others = (_gpu(host, other) for other in gpu_folders(host) if other != path)
+    return replace(_gpu(host, path), others=tuple(others))
+
+
+def _gpu(host: Host, path: str) -> GpuClock:
     return GpuClock(
         path,
         sysfs.number(host, f"{path}/min_freq"),

@@ -1,7 +1,8 @@
 """The output of `jetson_clocks --show`, for reports and cross-checks.
 
 Its format changes by release: R35 and R36 print `Online=` per core and EMC's `FreqOverride`, R39
-prints the offline cores in its heading and shows a locked EMC as min = max. The lock is judged from
+prints the offline cores in its heading and shows a locked EMC as min = max. On Thor the GPU has two
+lines, gpu-gpc-0 and gpu-nvd-0, as in devfreq. The lock is judged from
 sysfs (`facts.clocks`); this is what the tool itself believes. CPU rates kHz, others Hz.
 """
 
@@ -14,7 +15,7 @@ from ishowtts_ops.facts import sysfs
 from ishowtts_ops.facts.value import Maybe, Unknown
 
 _RATES = re.compile(r"MinFreq=([0-9]{1,20}) MaxFreq=([0-9]{1,20}) CurrentFreq=([0-9]{1,20})")
-_NAME = re.compile(r"(cpu[0-9]{1,3}|GPU|EMC|[A-Z][A-Z0-9]*_[A-Z0-9]+):?\s")
+_NAME = re.compile(r"(cpu[0-9]{1,3}|GPU|gpu-[a-z]{3}-[0-9]|EMC|[A-Z][A-Z0-9]*_[A-Z0-9]+):?\s")
 _CUT = Unknown("the output of `jetson_clocks --show` is cut off")
 
 
@@ -43,13 +44,14 @@ class ShowReport:
     """What `jetson_clocks --show` said.
 
     Attributes:
+        gpus: the GPU's clocks: one, or Thor's two.
         online: cores that its heading lists; None on R35, which has no heading.
         lists_offline: does the heading list offline cores too (R39)?
         mode: the power mode's name, when it got that far.
     """
 
     cpus: tuple[ShownClock, ...]
-    gpu: ShownClock | None
+    gpus: tuple[ShownClock, ...]
     emc: ShownClock | None
     engines: tuple[ShownClock, ...]
     online: tuple[int, ...] | None
@@ -63,14 +65,18 @@ class ShowReport:
         cpus = [cpu for cpu in self.cpus if self._counts(cpu)]
         if any(cpu.min != cpu.max for cpu in cpus):
             return False
-        whole = self.gpu is not None
+        whole = bool(self.gpus)
         if self.online is not None:
             whole = whole and len(cpus) == len(self.online)
         return True if cpus and whole else _CUT
 
     @property
     def gpu_locked(self) -> Maybe[bool]:
-        return self.gpu.min == self.gpu.max > 0 if self.gpu else _CUT
+        if any(not gpu.min == gpu.max > 0 for gpu in self.gpus):
+            return False
+        # Thor's second line may be what was cut off; the memory's line follows the last of them.
+        whole = bool(self.gpus) and (self.gpus[0].name == "GPU" or self.emc is not None)
+        return True if whole else _CUT
 
     @property
     def emc_locked(self) -> Maybe[bool]:
@@ -105,7 +111,7 @@ def parse_show(output: str) -> Maybe[ShowReport]:
     online, lists_offline = _heading(lines)
     return ShowReport(
         tuple(cpus.values()),
-        others.pop("GPU", None),
+        tuple(others.pop(name) for name in list(others) if name.lower().startswith("gpu")),
         others.pop("EMC", None),
         tuple(others.values()),
         online,

@@ -282,19 +282,19 @@ ALL_MODULES: tuple[Module, ...] = (
         1020000000,
         None,
     ),
-    # Thor's device tree strings and memory are in none of our sources; its part number is in the
-    # name of its nvpmodel file.
+    # The string is upstream Linux's (tegra264-p4071-0000+p3834-0008.dts). The GPU's rate is what
+    # boxes report of gpu-gpc-0 when it is locked in MAXN.
     Module(
         "agx-thor-t5000",
         "Jetson AGX Thor T5000",
         ("p3834-0008",),
-        (),
+        ("nvidia,p4071-0000+p3834-0008",),
         "nvpmodel_p3834_0008.conf",
         False,
-        None,
+        128,
         14,
         2601000,
-        None,
+        1575000000,
         4266000000,
     ),
 )

@@ -241,7 +241,8 @@ def _cpu(clocks: ClockFacts) -> str:
 def _gpu(clocks: ClockFacts) -> str:
     if isinstance(clocks.gpu, Unknown):
         return clocks.gpu.reason
-    return f"it may run at {shown(clocks.gpu.min_hz, 'Hz')} to {shown(clocks.gpu.max_hz, 'Hz')}"
+    gpu = clocks.gpu.loosest
+    return f"it may run at {shown(gpu.min_hz, 'Hz')} to {shown(gpu.max_hz, 'Hz')}"
 
 
 class PowerStep:

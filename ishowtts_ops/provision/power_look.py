@@ -105,7 +105,7 @@ def describe(clocks: ClockFacts) -> str:
     if isinstance(clocks.gpu, Unknown):
         parts.append(f"GPU {clocks.gpu}")
     else:
-        gpu = clocks.gpu
+        gpu = clocks.gpu.loosest
         parts.append(_span("GPU", clocks.gpu_locked, gpu.min_hz, gpu.max_hz, "Hz"))
     emc = clocks.emc
     parts.append(_span("EMC", clocks.emc_locked, emc.min_hz, emc.top_hz, "Hz"))

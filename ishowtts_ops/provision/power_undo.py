@@ -113,8 +113,7 @@ def _clock_paths(host: Host) -> Iterator[str]:
         for name in ("scaling_max_freq", "scaling_min_freq"):
             yield from sysfs.glob(host, f"{cpu}/{pattern}/{name}")
     yield from sysfs.glob(host, f"{cpu}/cpu[0-9]*/cpuidle/state*/disable")
-    gpu = clock_facts.gpu_folder(host)
-    if not isinstance(gpu, Unknown):
+    for gpu in clock_facts.gpu_folders(host):
         yield from (f"{gpu}/max_freq", f"{gpu}/min_freq")
         yield from (f"{gpu}/device/railgate_enable", f"{gpu}/device/power/control")
     yield from clock_facts.EMC_CAPS

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ishowtts_ops.errors import UsageError
 from ishowtts_ops.facts.modules import ALL_MODULES, Module, module_by_key
+from ishowtts_ops.sim.layout import THOR, Layout, layout_for
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ class Board:
     dla: bool
     """Does `jetson_clocks --show` list the DLA and PVA engines?"""
 
+    @property
+    def thor(self) -> bool:
+        return _is_thor(self.module)
+
+    @property
+    def layout(self) -> Layout:
+        return THOR if self.thor else layout_for(self.release.major)
+
     # No source gives these for every module; the simulator needs a number all the same.
     @property
     def max_cpu_khz(self) -> int:
@@ -99,20 +108,41 @@ _SMALL_RAILS = (
     Rail("0040", 2, "VDD_CPU_GPU_CV", 5040, 560),
     Rail("0040", 3, "VDD_SOC", 5040, 1484),
 )
-_RAM_MIB = {64: 62841, 32: 30697, 16: 15655, 8: 7620, 4: 3620}
+# Labels as Thor boxes report them; address, channels and readings are placeholders.
+_THOR_RAILS = (
+    Rail("0040", 1, "VDD_GPU", 19864, 2400),
+    Rail("0040", 2, "VDD_CPU_SOC_MSS", 19856, 5957),
+)
+# Thor's is the MemTotal that a box reports.
+_RAM_MIB = {128: 125806, 64: 62841, 32: 30697, 16: 15655, 8: 7620, 4: 3620}
 _ALIASES = {
     "orin-nano-super": "orin-nano-8-super",
     "orin-nano": "orin-nano-8",
     "agx-orin": "agx-orin-64",
 }
 _OLDEST_SUPER = (36, 4, 3)
+_OLDEST_THOR = (38,)
+
+
+def _is_thor(module: Module) -> bool:
+    return module.key.startswith("agx-thor")
 
 
 def _default_release(module: Module) -> str:
+    if _is_thor(module):
+        return "39.2.1"
     return "36.4.3" if module.is_super else "36.4.0"
 
 
+def runs_on(module: Module, l4t: str) -> bool:
+    """Was that L4T release made for the module in this shape?"""
+    oldest = _OLDEST_THOR if _is_thor(module) else _OLDEST_SUPER if module.is_super else ()
+    return tuple(map(int, l4t.split("."))) >= oldest
+
+
 def _model(module: Module) -> str:
+    if _is_thor(module):
+        return "NVIDIA Jetson AGX Thor Developer Kit"
     if module.key.startswith("agx-orin"):
         return "NVIDIA Jetson AGX Orin Developer Kit"
     kit = "NVIDIA Jetson Orin NX Engineering Reference Developer Kit"
@@ -142,10 +172,11 @@ def find_board(name: str) -> Board:
     release = RELEASES.get(l4t or _default_release(module))
     if release is None:
         raise UsageError(f"Release {l4t!r} is not known.", f"These are: {', '.join(RELEASES)}.")
-    if module.is_super and tuple(map(int, release.l4t.split("."))) < _OLDEST_SUPER:
+    if not runs_on(module, release.l4t):
+        came = "Thor came with L4T 38" if _is_thor(module) else "Super modes came with L4T 36.4.3"
+        later = "39.2.1" if _is_thor(module) else "that or a later one"
         raise UsageError(
-            f"{module.name} does not run on L4T {release.l4t}.",
-            "Super modes came with L4T 36.4.3: take that or a later one.",
+            f"{module.name} does not run on L4T {release.l4t}.", f"{came}: take {later}."
         )
     agx = module.key.startswith("agx")
     return Board(
@@ -154,6 +185,6 @@ def find_board(name: str) -> Board:
         release=release,
         model=_model(module),
         ram_mib=_RAM_MIB[module.ram_gib or 8],
-        rails=_AGX_RAILS if agx else _SMALL_RAILS,
-        dla=agx,
+        rails=_THOR_RAILS if _is_thor(module) else _AGX_RAILS if agx else _SMALL_RAILS,
+        dla=agx and not _is_thor(module),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ishowtts_ops.facts.modules import modes_for
 from ishowtts_ops.sim.boards import Board
 from ishowtts_ops.sim.files import Tree
-from ishowtts_ops.sim.layout import layout_for
+from ishowtts_ops.sim.layout import Layout
 
 CPU_LOWEST_KHZ = 115200
 CPU_STEP_KHZ = 76800
@@ -14,6 +14,12 @@ GPU_LOWEST_HZ = 306000000
 GPU_STEP_HZ = 102000000
 EMC_LOWEST_HZ = 204000000
 EMC_IDLE_HZ = 2133000000
+# AGX Thor: limits as its boxes report them. Its steps are in no source: 9 MHz is the widest grid
+# that has all the rates that are known. Its CPUs' lowest rate, steps and clusters are Orin's.
+THOR_GPU_LOWEST_HZ = 315000000
+THOR_GPU_STEP_HZ = 9000000
+THOR_VIDEO_HZ = 1692000000
+THOR_EMC_LOWEST_HZ = 665600000
 _CPU = "sys/devices/system/cpu"
 
 
@@ -30,8 +36,11 @@ def cpu_steps(highest: int) -> list[int]:
     return [*steps, highest]
 
 
-def gpu_steps(highest: int) -> list[int]:
-    return [*range(GPU_LOWEST_HZ, highest, GPU_STEP_HZ), highest]
+def gpu_steps(highest: int, *, thor: bool = False) -> list[int]:
+    lowest, step = (GPU_LOWEST_HZ, GPU_STEP_HZ)
+    if thor:
+        lowest, step = (THOR_GPU_LOWEST_HZ, THOR_GPU_STEP_HZ)
+    return [*range(lowest, highest, step), highest]
 
 
 def _cpus(tree: Tree, board: Board) -> None:
@@ -75,12 +84,20 @@ def _cpus(tree: Tree, board: Board) -> None:
             f"{_CPU}/cpu{cpu}/topology",
             {"physical_package_id": 0, "cluster_id": cpu // CLUSTER, "core_id": cpu % CLUSTER},
         )
-        for number, name in enumerate(("WFI", "c7")):
+        for number, name in enumerate(("WFI", "cc7" if board.thor else "c7")):
             tree.files(f"{_CPU}/cpu{cpu}/cpuidle/state{number}", {"name": name, "disable": 0})
 
 
 def _gpu(tree: Tree, board: Board) -> None:
-    where = layout_for(board.release.major)
+    where = board.layout
+    if board.thor:
+        # What else Thor's GPU has in its folder is in no source, a power-gating mask included.
+        for name, highest in (
+            (where.gpu_name, board.max_gpu_hz),
+            (where.video_name, THOR_VIDEO_HZ),
+        ):
+            _devfreq(tree, where, name, gpu_steps(highest, thor=True))
+        return
     masks = [mode.tpc_pg_mask for mode in modes_for(board.module)]
     tree.files(
         where.gpu,
@@ -95,11 +112,18 @@ def _gpu(tree: Tree, board: Board) -> None:
             "power/runtime_status": "active",
         },
     )
-    steps = gpu_steps(board.max_gpu_hz)
+    _devfreq(tree, where, where.gpu_name, gpu_steps(board.max_gpu_hz))
+    tree.file(f"{where.gpu}/of_node/name", "gpu\0")
+    tree.link(f"{where.gpu}/devfreq_dev", f"devfreq/{where.gpu_name}")
+    for link in where.gpu_links:
+        tree.relative_link(link, where.gpu)
+
+
+def _devfreq(tree: Tree, where: Layout, name: str, steps: list[int]) -> None:
     tree.files(
-        where.devfreq,
+        where.devfreq_of(name),
         {
-            "name": where.gpu_name,
+            "name": name,
             "available_frequencies": " ".join(map(str, steps)),
             "available_governors": "nvhost_podgov userspace performance simple_ondemand",
             "governor": "nvhost_podgov",
@@ -110,23 +134,19 @@ def _gpu(tree: Tree, board: Board) -> None:
             "polling_interval": 25,
         },
     )
-    tree.file(f"{where.gpu}/of_node/name", "gpu\0")
-    tree.link(f"{where.devfreq}/device", "../..")
-    tree.link(f"{where.gpu}/devfreq_dev", f"devfreq/{where.gpu_name}")
-    for link in where.gpu_links:
-        tree.relative_link(link, where.gpu)
-    tree.relative_link(f"sys/class/devfreq/{where.gpu_name}", where.devfreq)
+    tree.link(f"{where.devfreq_of(name)}/device", "../..")
+    tree.relative_link(f"sys/class/devfreq/{name}", where.devfreq_of(name))
 
 
 def _emc(tree: Tree, board: Board) -> None:
-    where = layout_for(board.release.major)
+    where = board.layout
     highest = board.max_emc_hz
     tree.file(where.emc_cap, highest if where.emc_cap_none < 0 else where.emc_cap_none)
     tree.files(
         "sys/kernel/debug/bpmp/debug/clk/emc",
         {
             "rate": min(EMC_IDLE_HZ, highest),
-            "min_rate": EMC_LOWEST_HZ,
+            "min_rate": THOR_EMC_LOWEST_HZ if board.thor else EMC_LOWEST_HZ,
             "max_rate": highest,
             "mrq_rate_locked": 0,
         },

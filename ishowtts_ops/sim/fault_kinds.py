@@ -12,7 +12,6 @@ from ishowtts_ops.facts.modules import module_by_key
 from ishowtts_ops.sim.boards import RELEASES, Board, find_board
 from ishowtts_ops.sim.clocks import EMC_IDLE_HZ, cpu_steps, gpu_steps
 from ishowtts_ops.sim.files import Tree
-from ishowtts_ops.sim.layout import layout_for
 from ishowtts_ops.sim.nvpmodel_conf import conf_text
 from ishowtts_ops.sim.sensors import zone_type
 from ishowtts_ops.sim.tools import jetson_clocks
@@ -120,7 +119,7 @@ def mode_unknown(box: Box) -> None:
 
 def mode_added(box: Box) -> None:
     board = _board(box)
-    where = layout_for(board.release.major)
+    where = board.layout
     plain, full = (
         conf_text(board.module, where, board.release.major, optional=optional)
         for optional in (False, True)
@@ -173,7 +172,7 @@ def hot(box: Box) -> None:
 
 def thermal_throttle(box: Box) -> None:
     _heat(box, 99500)
-    gpu = layout_for(box.release_major).gpu_name
+    gpu = _board(box).layout.gpu_name
     acting = {"cpu-throttle-alert": 1, "gpu-throttle-alert": 1, f"devfreq-{gpu}": 4}
     for entry in box.listdir("/sys/class/thermal"):
         folder = f"/sys/class/thermal/{entry}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ishowtts_ops.sim.boards import Board
 from ishowtts_ops.sim.files import Tree
-from ishowtts_ops.sim.layout import layout_for
 
 PASSIVE_MC = 99000
 CRITICAL_MC = 104500
@@ -73,7 +72,7 @@ def _zones(tree: Tree, board: Board) -> None:
 
 
 def _cooling(tree: Tree, board: Board) -> None:
-    gpu = layout_for(board.release.major).gpu_name
+    gpu = board.layout.gpu_name
     devices = [(f"{name}-throttle-alert", 1) for name in _THROTTLED]
     devices += [(f"devfreq-{gpu}", _GPU_STATES), ("pwm-fan", 3)]
     for number, (kind, states) in enumerate(devices):
@@ -84,7 +83,7 @@ def _cooling(tree: Tree, board: Board) -> None:
 
 def _hwmon(tree: Tree, board: Board) -> None:
     """The monitors in the order in which this release numbers them."""
-    devices = layout_for(board.release.major).devices
+    devices = board.layout.devices
     fan: dict[str, str | int] = {"name": "pwmfan", "pwm1": 55, "pwm1_enable": 1}
     monitors: list[tuple[str, dict[str, str | int]]] = [
         (f"{devices}/c240000.i2c/i2c-1/1-{address}", _rails(board, address))

@@ -15,7 +15,6 @@ from pathlib import Path
 from ishowtts_ops.facts.modules import ALL_MODULES, Module
 from ishowtts_ops.sim.boards import Board
 from ishowtts_ops.sim.files import Tree
-from ishowtts_ops.sim.layout import layout_for
 from ishowtts_ops.sim.nvpmodel_conf import conf_text
 
 NOTE = "simulated, no NVIDIA hardware"
@@ -97,10 +96,11 @@ def write_identity(tree: Tree, board: Board) -> None:
 
 
 def write_device_tree(tree: Tree, board: Board) -> None:
-    """NUL-terminated strings, as the kernel shows them."""
+    """NUL-terminated strings, as the kernel shows them; Thor's three are upstream Linux's."""
     base = "sys/firmware/devicetree/base"
     compatibles = [board.module.compatibles[0]]
-    compatibles += [f"nvidia,{board.module.skus[0]}", "nvidia,tegra234"]
+    soc = "nvidia,tegra264" if board.thor else "nvidia,tegra234"
+    compatibles += [f"nvidia,{board.module.skus[0]}", soc]
     tree.file(f"{base}/model", f"{board.model}\0")
     tree.file(f"{base}/compatible", "".join(f"{text}\0" for text in compatibles))
     tree.file(f"{base}/serial-number", "1420000000000\0")
@@ -108,7 +108,7 @@ def write_device_tree(tree: Tree, board: Board) -> None:
 
 def write_nvpmodel(tree: Tree, board: Board) -> None:
     """The configurations of every shape of this part, and the link to the one in use."""
-    where = layout_for(board.release.major)
+    where = board.layout
     for module in related_modules(board.module):
         if module.is_super and board.release.major < 36:
             continue

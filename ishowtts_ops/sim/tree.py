@@ -17,7 +17,6 @@ from ishowtts_ops.facts.modules import Module
 from ishowtts_ops.sim.boards import Board, find_board
 from ishowtts_ops.sim.clocks import write_clocks
 from ishowtts_ops.sim.files import Tree
-from ishowtts_ops.sim.layout import layout_for
 from ishowtts_ops.sim.sensors import write_sensors
 from ishowtts_ops.sim.system import (
     install_tools,
@@ -136,18 +135,19 @@ def _hide_late_gpu(tree: Tree, board: Board) -> None:
         unit, amount = (tree.root / GPU_LATE).read_text(encoding="utf-8").split()
     except (OSError, ValueError):
         return
-    where = layout_for(board.release.major)
+    where = board.layout
+    drivers = Path(where.devfreq).parent
     link = tree.root / "sys/class/devfreq" / where.gpu_name
     state: dict[str, object] = {
         "link": f"/sys/class/devfreq/{where.gpu_name}",
         "target": str(link.readlink()),
-        "hidden": f"/{where.gpu}/.devfreq-late",
+        "hidden": f"/{drivers.with_name('.devfreq-late')}",
     }
     if unit == "calls":
         state["calls"] = int(amount)
     else:
         # Counted from the first look a tool takes at it, which is when the simulated boot begins.
         state["seconds"] = float(amount)
-    (tree.root / where.gpu / "devfreq").rename(tree.root / where.gpu / ".devfreq-late")
+    (tree.root / drivers).rename(tree.root / drivers.with_name(".devfreq-late"))
     link.unlink()
     tree.file(f"{HARDWARE.lstrip('/')}/gpu_late", json.dumps(state))

@@ -17,6 +17,9 @@ FAULTS = "/etc/ishowtts-sim.d"
 HARDWARE = "/sys/kernel/ishowtts-sim"
 """State of the simulated hardware that no real box shows: `gpu_used` and `gpu_late`."""
 
+THOR_GPU = "/sys/devices/platform/bus@0/d0b0000000.pcie/pci0000:00/0000:00:00.0/0000:01:00.0"
+"""On AGX Thor the GPU is a PCI device."""
+
 _MAX_LINKS = 40
 
 
@@ -140,17 +143,31 @@ class Box:
 
     def gpu_device(self) -> str | None:
         """The GPU's platform folder, or None when the box has no GPU."""
-        for path in ("/sys/devices/platform/gpu.0", "/sys/devices/gpu.0"):
+        for path in ("/sys/devices/platform/gpu.0", "/sys/devices/gpu.0", THOR_GPU):
             if self.exists(path):
                 return path
         return None
 
     def gpu_devfreq(self) -> str | None:
-        """The GPU's devfreq folder, or None while its driver is not up."""
+        """The GPU's devfreq folder, or None while its driver is not up. Thor has two: this is the
+        one that computes."""
         for name in self.listdir("/sys/class/devfreq"):
-            if name.endswith((".gpu", ".ga10b")) and self.exists(f"/sys/class/devfreq/{name}"):
+            known = name.endswith((".gpu", ".ga10b")) or name.startswith("gpu-gpc-")
+            if known and self.exists(f"/sys/class/devfreq/{name}"):
                 return f"/sys/class/devfreq/{name}"
         return None
+
+    def gpu_devfreqs(self) -> list[str]:
+        """All of the GPU's devfreq folders, that one first; empty while it is not there."""
+        first = self.gpu_devfreq()
+        names = [name for name in self.listdir("/sys/class/devfreq") if name.startswith("gpu-nvd-")]
+        return [first, *(f"/sys/class/devfreq/{name}" for name in names)] if first else []
+
+    @property
+    def soc(self) -> str:
+        """tegra234, or Thor's tegra264: the last of the device tree's `compatible`."""
+        path = "/sys/firmware/devicetree/base/compatible"
+        return "tegra264" if self.exists(path) and "tegra264" in self.read(path) else "tegra234"
 
     def cpus(self) -> list[int]:
         names = self.listdir("/sys/devices/system/cpu")

@@ -1,4 +1,8 @@
-"""`jetson_clocks --show` as releases 35, 36 and 39 print it (R38 like R36: not documented)."""
+"""`jetson_clocks --show` as releases 35, 36 and 39 print it (R38 like R36: not documented).
+
+On Thor the GPU's clocks are two lines, named as in devfreq, and no TPCs are counted. Its PVA lines
+are left out: they are known of R38 only.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ def show(box: Box) -> None:
     cpus = box.cpus()
     on = [cpu for cpu in cpus if box.online(cpu)]
     off = [cpu for cpu in cpus if cpu not in on]
-    print(f"SOC family:tegra234  Machine:{marker['model']}")
+    print(f"SOC family:{box.soc}  Machine:{marker['model']}")
     offline = f", Offline CPUs: {ranges(off)}" if major >= 39 else ""
     print(f"Online CPUs: {ranges(on)}{offline}")
     for cpu in cpus:
@@ -52,11 +56,12 @@ def _cpu(box: Box, cpu: int, major: int) -> str:
 
 
 def _gpu(box: Box, major: int) -> None:
-    devfreq, device = box.gpu_devfreq(), box.gpu_device()
-    if devfreq is not None:
-        low, high, now = (box.read(f"{devfreq}/{name}_freq") for name in ("min", "max", "cur"))
-        print(f"GPU MinFreq={low} MaxFreq={high} CurrentFreq={now}")
-    if major >= 36 and device is not None:
+    device = box.gpu_device()
+    for devfreq in box.gpu_devfreqs():
+        name = "GPU" if box.soc == "tegra234" else devfreq.rsplit("/", 1)[-1]
+        low, high, now = (box.read(f"{devfreq}/{rate}_freq") for rate in ("min", "max", "cur"))
+        print(f"{name} MinFreq={low} MaxFreq={high} CurrentFreq={now}")
+    if major >= 36 and device is not None and box.exists(f"{device}/tpc_pg_mask"):
         gated = box.read_int(f"{device}/tpc_pg_mask").bit_count()
         print(f"Active GPU TPCs: {8 - gated}")
 

@@ -78,7 +78,8 @@ def lock(box: Box, *, fan: bool) -> None:
     try:
         if devfreq is None:
             raise FileNotFoundError
-        store(box, f"{devfreq}/min_freq", box.read_int(f"{devfreq}/max_freq"))
+        for part in box.gpu_devfreqs():
+            store(box, f"{part}/min_freq", box.read_int(f"{part}/max_freq"))
     except OSError:
         print("Error: Failed to max GPU frequency!")
         return
@@ -116,8 +117,8 @@ def stored_paths(box: Box) -> list[str]:
         if box.online(cpu):
             paths += [f"{folder}/cpufreq/scaling_max_freq", f"{folder}/cpufreq/scaling_min_freq"]
         paths += [f"{folder}/cpuidle/{state}/disable" for state in box.listdir(f"{folder}/cpuidle")]
-    devfreq, device = box.gpu_devfreq(), box.gpu_device()
-    if devfreq is not None:
+    device = box.gpu_device()
+    for devfreq in box.gpu_devfreqs():
         paths += [f"{devfreq}/max_freq", f"{devfreq}/min_freq"]
     if device is not None:
         paths += [f"{device}/railgate_enable", f"{device}/power/control"]

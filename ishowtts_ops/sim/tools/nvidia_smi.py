@@ -1,7 +1,7 @@
 """Stand-in for nvidia-smi as it answers on an Orin with JetPack 6. It is not NVIDIA's program.
 
 Memory, utilisation and clocks are not available there: the name and the compute capability are all
-that a query gets.
+that a query gets. A Thor's answers more; here it has its own name and capability and no more.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 from .box import Box
 
-_KNOWN = {"name": "Orin (nvgpu)", "gpu_name": "Orin (nvgpu)", "compute_cap": "8.7"}
+_GPUS = {"tegra234": ("Orin (nvgpu)", "8.7"), "tegra264": ("NVIDIA Thor", "11.0")}
 USAGE = """\
 nvidia-smi, a stand-in for NVIDIA's tool on a simulated Jetson (no NVIDIA software)
 Usage: nvidia-smi [-L] [--query-gpu=FIELD,... --format=csv[,noheader][,nounits]]"""
@@ -20,7 +20,9 @@ _COLUMNS = "+" + "-" * 41 + "+" + "-" * 22 + "+" + "-" * 22 + "+"
 
 
 def main(argv: list[str]) -> int:
-    Box.here().marker()
+    box = Box.here()
+    box.marker()
+    gpu, capability = _GPUS[box.soc]
     query = _value(argv, "--query-gpu")
     if query is not None:
         layout = _value(argv, "--format")
@@ -30,15 +32,16 @@ def main(argv: list[str]) -> int:
         fields = [field.strip() for field in query.split(",")]
         if "noheader" not in layout:
             print(", ".join(fields))
-        print(", ".join(_KNOWN.get(field, "[N/A]") for field in fields))
+        known = {"name": gpu, "gpu_name": gpu, "compute_cap": capability}
+        print(", ".join(known.get(field, "[N/A]") for field in fields))
         return 0
     if "-L" in argv:
-        print("GPU 0: Orin (nvgpu) (UUID: N/A)")
+        print(f"GPU 0: {gpu} (UUID: N/A)")
         return 0
     if argv:
         print(USAGE)
         return 0 if argv[0] in ("-h", "--help") else 2
-    print(_table())
+    print(_table(gpu))
     return 0
 
 
@@ -46,7 +49,7 @@ def _value(argv: list[str], option: str) -> str | None:
     return next((w.split("=", 1)[1] for w in argv if w.startswith(f"{option}=")), None)
 
 
-def _table() -> str:
+def _table(gpu: str) -> str:
     def row(*cells: str) -> str:
         widths = (41, 22, 22)
         return "|" + "|".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)) + "|"
@@ -74,7 +77,7 @@ def _table() -> str:
             row("", "", "               MIG M."),
             "|" + _COLUMNS[1:-1].replace("-", "=") + "|",
             row(
-                "   0  Orin (nvgpu)                  N/A",
+                f"   0  {gpu:<30}N/A",
                 " N/A              N/A",
                 "                  N/A",
             ),

@@ -147,7 +147,7 @@ def assert_readable(finding: Finding) -> None:
         assert finding.remedy is not None, f"{finding.check} has no remedy"
 
 
-@pytest.mark.parametrize("board", sorted({cause.board for cause in CAUSES}))
+@pytest.mark.parametrize("board", sorted({*(cause.board for cause in CAUSES), "agx-thor-t5000"}))
 def test_a_healthy_box_has_nothing(board: str, healthy: Take) -> None:
     report = healthy(board).examine()
     assert [f for f in report.findings if f.severity is not Severity.OK] == []

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from ishowtts_ops.config import Power, Settings
+from ishowtts_ops.facts.clocks import GpuClock, read_gpu
 from ishowtts_ops.facts.modules import UNCAPPED, Module, modes_for
 from ishowtts_ops.facts.nvpmodel import STATUS_PATH, Conf
 from ishowtts_ops.facts.power import read
 from ishowtts_ops.facts.sysfs import number
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision.power import lock, status
-from ishowtts_ops.sim.boards import find_board, simulated_modules
+from ishowtts_ops.sim.boards import find_board, runs_on, simulated_modules
 from tests.support.simboxes import sim_box
 
 RELEASES = {35: "35.3.1", 36: "36.4.3", 39: "39.2.1"}
@@ -24,8 +25,8 @@ CPU = "/sys/devices/system/cpu/cpufreq/policy0"
 BOARDS = [
     f"{module.key}@{l4t}"
     for module in simulated_modules()
-    for major, l4t in RELEASES.items()
-    if not (module.is_super and major < 36)
+    for l4t in RELEASES.values()
+    if runs_on(module, l4t)
 ]
 
 
@@ -43,8 +44,9 @@ def wanted(name: str, module: Module, mode: str) -> tuple[int, int]:
 
 
 def gpu_rates(host: Host) -> tuple[object, object]:
-    folder = next(iter(host.glob("/sys/class/devfreq/*")))
-    return number(host, f"{folder}/min_freq"), number(host, f"{folder}/max_freq")
+    gpu = read_gpu(host)
+    assert isinstance(gpu, GpuClock)
+    return gpu.min_hz, gpu.max_hz
 
 
 @pytest.mark.parametrize("name", BOARDS)

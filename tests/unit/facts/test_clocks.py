@@ -181,7 +181,9 @@ def test_any_text_as_show(text: str) -> None:
             assert isinstance(state, (bool, Unknown))
 
 
-@pytest.mark.parametrize("board", ["agx-orin-64@35.3.1", "agx-orin-64", "agx-orin-64@39.2.1"])
+@pytest.mark.parametrize(
+    "board", ["agx-orin-64@35.3.1", "agx-orin-64", "agx-orin-64@39.2.1", "agx-thor-t5000"]
+)
 @pytest.mark.parametrize("locked", [False, True])
 def test_show_agrees_with_sysfs(tmp_path: Path, board: str, locked: bool) -> None:
     host = box(tmp_path, board, locked=locked)

@@ -58,6 +58,10 @@ def test_no_mode_exceeds_its_module(module: Module) -> None:
         (["nvidia,p3768-0000+p3767-0003"], "orin-nano-8"),
         (["acme,carrier+p3767-0000-super\0"], "orin-nx-16-super"),
         (["nvidia,p3768-0000+p3767-0001"], "orin-nx-8"),
+        (
+            ["nvidia,p4071-0000+p3834-0008", "nvidia,p3834-0008", "nvidia,tegra264"],
+            "agx-thor-t5000",
+        ),
     ],
 )
 def test_module_by_compatible(compatible: list[str], key: str) -> None:
