@@ -6,6 +6,8 @@ A first part of the attention kernel's source (`cuda_attention_kernel`).
 
 from __future__ import annotations
 
+from f5_tts.fast.cuda_parts import COMMON
+
 # Columns of an output tile in registers: 64 of values and 8 of ones, 64 x 72 over 128 threads.
 OUTPUT_FLOATS = 36
 
@@ -22,17 +24,11 @@ def instructions(keys: int) -> str:
     return text.replace("@KEYS@", str(keys))
 
 
-_SOURCE = r"""
-typedef unsigned int u32;
-typedef unsigned short u16;
-typedef unsigned long long u64;
+_SOURCE = (
+    COMMON
+    + r"""
 struct __align__(64) TensorMap { unsigned char bytes[128]; };
 
-__device__ __forceinline__ u32 pack(float a, float b) {
-  u32 v;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
-  return v;
-}
 // Volatile: the exponentials stay where they are written, in front of the wait that follows them.
 __device__ __forceinline__ float exp2_approx(float v) {
   float r;
@@ -43,16 +39,6 @@ __device__ __forceinline__ float reciprocal(float v) {
   float r;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
   return r;
-}
-__device__ __forceinline__ void bar_init(u32 bar, int count) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(bar), "r"(count));
-}
-__device__ __forceinline__ void bar_expect(u32 bar, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;"
-               :: "r"(bar), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void bar_arrive(u32 bar) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(bar) : "memory");
 }
 __device__ __forceinline__ void bar_wait(u32 bar, u32 parity) {
   asm volatile(
@@ -70,12 +56,6 @@ __device__ __forceinline__ void copy_tile(u32 to, const TensorMap *map, u32 bar,
 // low word counts 16 bytes; its upper half is the way to the next 64 columns.
 __device__ __forceinline__ u32 described(u32 at, u32 next) { return (at >> 4) + (next >> 4 << 16); }
 __device__ __forceinline__ u64 descriptor(u32 low) { return (u64)0x40000040 << 32 | low; }
-__device__ __forceinline__ void wg_begin() {
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
-__device__ __forceinline__ void wg_commit() {
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
 // Until at most LEFT groups are under way.
 template <int LEFT, int COUNT>
 __device__ __forceinline__ void wg_wait(float *d) {
@@ -102,3 +82,4 @@ __device__ __forceinline__ void wg_values(float *d, const u32 *a, u64 b) {
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 """
+)

@@ -21,21 +21,11 @@ def multiply(columns: int) -> str:
     )
 
 
-HELPERS = r"""
+COMMON = r"""
 typedef unsigned int u32;
 typedef unsigned short u16;
 typedef unsigned long long u64;
-struct __align__(64) Map { u64 words[16]; };
 
-__device__ __forceinline__ void unpack(u32 v, float &a, float &b) {
-  asm("{.reg .f16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
-      : "=f"(a), "=f"(b) : "r"(v));
-}
-__device__ __forceinline__ float widen(u16 v) {
-  float f;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(v));
-  return f;
-}
 __device__ __forceinline__ u32 pack(float a, float b) {
   u32 v;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
@@ -50,6 +40,29 @@ __device__ __forceinline__ void bar_expect(u32 bar, int bytes) {
 }
 __device__ __forceinline__ void bar_arrive(u32 bar) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(bar) : "memory");
+}
+__device__ __forceinline__ void wg_begin() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void wg_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+"""
+"""What the attention kernel (`cuda_hopper`) is built on too."""
+
+HELPERS = (
+    COMMON
+    + r"""
+struct __align__(64) Map { u64 words[16]; };
+
+__device__ __forceinline__ void unpack(u32 v, float &a, float &b) {
+  asm("{.reg .f16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
+      : "=f"(a), "=f"(b) : "r"(v));
+}
+__device__ __forceinline__ float widen(u16 v) {
+  float f;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(v));
+  return f;
 }
 __device__ __forceinline__ void bar_arrive_at(u32 bar, u32 rank) {
   asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
@@ -125,13 +138,8 @@ __device__ __forceinline__ void stmatrix2t(u32 at, const u32 *r) {
 __device__ __forceinline__ u64 descriptor(u32 at) {
   return (u64)((at & 0x3ffff) >> 4) | ((u64)64 << 16) | ((u64)64 << 32) | ((u64)1 << 62);
 }
-__device__ __forceinline__ void wg_begin() {
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
-__device__ __forceinline__ void wg_commit() {
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
 template <int LEFT> __device__ __forceinline__ void wg_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(LEFT) : "memory");
 }
 """
+)
