@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,8 +16,8 @@ from tests.support.installed import (
     GPU,
     GUARD_TIMER,
     Daemon,
+    complaining,
     configure,
-    envelope,
     install,
     mode_name,
     unlocked,
@@ -38,21 +37,11 @@ def installed(base: Path) -> Iterator[tuple[Box, Daemon]]:
         yield box, daemon
 
 
-def _bad(box: Box) -> set[str]:
-    """Ids of the checks that complain."""
-    report: dict[str, Any] = envelope(box.ops("doctor", "--json", check=False).stdout)["data"]
-    return {
-        finding["check"]
-        for finding in report["findings"]
-        if finding["severity"] in ("warn", "error")
-    }
-
-
 def test_a_box_just_installed_is_well(installed: tuple[Box, Daemon]) -> None:
     box, _ = installed
     done = box.ops("doctor")
     assert done.stderr == ""
-    assert _bad(box) == set()
+    assert complaining(box) == set()
 
 
 def test_looking_changes_nothing(installed: tuple[Box, Daemon]) -> None:
@@ -98,10 +87,10 @@ def test_broken_found_and_mended(installed: tuple[Box, Daemon], what: str) -> No
     box, daemon = installed
     check, command = BREAKAGES[what]
     box.exec("sh", "-c", command)
-    assert check in _bad(box)
+    assert check in complaining(box)
     done = box.ops("doctor", "--fix", "--yes", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert _bad(box) == set()
+    assert complaining(box) == set()
     assert unlocked(box) == []
     assert mode_name(box) == "MAXN"
     assert daemon.ready()
@@ -116,10 +105,10 @@ def test_all_at_once(installed: tuple[Box, Daemon]) -> None:
         f"systemctl disable --now {DAEMON} {GUARD_TIMER} {CLOCKS}; rm {UNIT_FILE} {MANIFEST};"
         " nvpmodel -m 0",
     )
-    assert {"clocks-gpu", "units-installed", "config-manifest"} <= _bad(box)
+    assert {"clocks-gpu", "units-installed", "config-manifest"} <= complaining(box)
     done = box.ops("doctor", "--fix", "--yes", check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert _bad(box) == set()
+    assert complaining(box) == set()
     assert daemon.say("Everything is back.").status_code == 200
 
 
@@ -133,11 +122,11 @@ def test_what_no_step_can_mend_it_only_says(installed: tuple[Box, Daemon]) -> No
         if box.exec("cat", path).stdout.strip() == "gpu-throttle-alert"
     ).replace("/type", "/cur_state")
     box.exec("sh", "-c", f"echo 1 > {alert}")
-    assert "heat-throttle" in _bad(box)
+    assert "heat-throttle" in complaining(box)
     box.ops("doctor", "--fix", "--yes", check=False)
-    assert "heat-throttle" in _bad(box)
+    assert "heat-throttle" in complaining(box)
     box.exec("sh", "-c", f"echo 0 > {alert}")
-    assert "heat-throttle" not in _bad(box)
+    assert "heat-throttle" not in complaining(box)
 
 
 def test_a_rival_is_named_and_leaves_on_request_only(installed: tuple[Box, Daemon]) -> None:
@@ -148,11 +137,11 @@ def test_a_rival_is_named_and_leaves_on_request_only(installed: tuple[Box, Daemo
         "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
     )
     box.systemctl("enable", "--now", "tuned.service")
-    assert "rivals-active" in _bad(box)
+    assert "rivals-active" in complaining(box)
     assert "Nothing to do" in box.ops("install", "--yes", check=False).stdout
     box.ops("doctor", "--fix", "--yes")
     assert box.state("tuned.service") == "active/running"
     box.ops("power", "resolve", "--yes")
-    assert "rivals-active" not in _bad(box)
+    assert "rivals-active" not in complaining(box)
     assert box.state("tuned.service") == "inactive/dead"
     assert box.systemctl("is-enabled", "tuned.service", check=False).stdout.strip() != "enabled"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,7 @@ from tests.support.installed import (
     GPU,
     GUARD,
     Daemon,
+    complaining,
     configure,
     envelope,
     install,
@@ -32,12 +32,6 @@ def installed(base: Path) -> Iterator[tuple[Box, Daemon]]:
         yield box, daemon
 
 
-def _bad(box: Box) -> set[str]:
-    """Ids of the checks that complain."""
-    report: dict[str, Any] = envelope(box.ops("doctor", "--json", check=False).stdout)["data"]
-    return {f["check"] for f in report["findings"] if f["severity"] in ("warn", "error")}
-
-
 def test_an_ordering_cycle_is_named(installed: tuple[Box, Daemon]) -> None:
     """systemd drops a job to break a cycle, and tells only the journal."""
     box, _ = installed
@@ -48,9 +42,9 @@ def test_an_ordering_cycle_is_named(installed: tuple[Box, Daemon]) -> None:
             "[Service]\nType=oneshot\nExecStart=/bin/true\n",
         )
     box.systemctl("daemon-reload")
-    assert "units-cycle" not in _bad(box)
+    assert "units-cycle" not in complaining(box)
     box.systemctl("start", "cycle-a.service", check=False)
-    eventually(lambda: "units-cycle" in _bad(box), "doctor names the cycle")
+    eventually(lambda: "units-cycle" in complaining(box), "doctor names the cycle")
     said = box.ops("doctor", "units-cycle", check=False).stdout
     assert "cycle-" in said and "deleted to break ordering cycle" in said
     box.exec("rm", *(f"/etc/systemd/system/cycle-{x}.service" for x in "ab"))

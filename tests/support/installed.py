@@ -113,3 +113,9 @@ def unlocked(box: Box) -> list[str]:
     if box.exec("cat", f"{EMC}/mrq_rate_locked").stdout.strip() != "1":
         found.append("emc lock")
     return found
+
+
+def complaining(box: Box) -> set[str]:
+    """Ids of doctor's checks that complain."""
+    report: dict[str, Any] = envelope(box.ops("doctor", "--json", check=False).stdout)["data"]
+    return {f["check"] for f in report["findings"] if f["severity"] in ("warn", "error")}
