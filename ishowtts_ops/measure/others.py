@@ -38,7 +38,21 @@ class OthersUse:
         return round(min(1.0, max(0.0, others / whole)), 3)
 
     def _our_seconds(self) -> float:
-        return sum(_seconds_of(pid) for pid in self._pids)
+        """Each process once, also where the daemon is a child of this one."""
+        ours: dict[int, psutil.Process] = {}
+        seconds = 0.0
+        for pid in self._pids:
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                for one in (process, *process.children(recursive=True)):
+                    ours[one.pid] = one
+        for process in ours.values():
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                seconds += times.user + times.system
+                # Children that ended are in nobody else's count.
+                seconds += times.children_user + times.children_system
+        return float(seconds)
 
 
 def alone(values: list[float], share: float, usual: float) -> list[float]:
@@ -59,16 +73,3 @@ def _processors() -> tuple[float, float]:
     # Times of guests are in user and nice already.
     everything = sum(now) - getattr(now, "guest", 0.0) - getattr(now, "guest_nice", 0.0)
     return everything - now.idle - getattr(now, "iowait", 0.0), everything
-
-
-def _seconds_of(pid: int) -> float:
-    """Of a process and its children, those that ended included."""
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        times = [process.cpu_times()]
-        for child in process.children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                times.append(child.cpu_times())
-        own = sum(one.user + one.system for one in times)
-        return float(own + times[0].children_user + times[0].children_system)
-    return 0.0
