@@ -6,6 +6,7 @@ Needs CUDA, and for the comparison with upstream a patched F5-TTS: `F5_SOURCE=PA
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.util
 import os
 import sys
@@ -149,6 +150,104 @@ def ours() -> Any:
 def test_everything_is_on(ours: Any) -> None:
     machine = ours.synthesizer.engine.machine
     assert machine.ops.fused and machine.graphs and machine.attend_name == "own"
+    assert machine.ops.missing == ()
+    if torch.cuda.get_device_capability() == (9, 0):
+        assert machine.folds_norms() and machine.ops._gemm and machine.ops._hopper_conv
+
+
+def test_the_trials_pass_what_is_right(parts: Any) -> None:
+    from f5_tts.fast import conv, trial
+
+    own, plain, _ = parts
+    assert trial.operators(own, plain) == []
+    if own._hopper is None:
+        pytest.skip("not a Hopper GPU")
+    assert trial.products(own._gemm, plain, 16) == []
+    assert trial.convolutions(own._hopper_conv, plain, conv.FRAMES)
+
+
+def broken(folder: Path) -> None:
+    """Whole files, as the digest in front of them says, of what no driver can load."""
+    for path in folder.glob("*.cubin"):
+        code = b"no machine code" * 100
+        path.write_bytes(hashlib.blake2b(code, digest_size=16).digest() + code)
+
+
+def test_products_that_cannot_be_loaded_are_the_librarys(
+    parts: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from f5_tts.fast.gemm import Gemm
+    from f5_tts.fast.kernels import FusedOps
+
+    own, plain, _ = parts
+    if own._hopper is None:
+        pytest.skip("not a Hopper GPU")
+    Gemm(16, tmp_path)
+    broken(tmp_path)
+    without = FusedOps(plain._weights, cache_dir=tmp_path)
+    assert without._gemm is None and without._hopper_conv is not None
+    assert [line.partition(":")[0] for line in without.missing] == ["products"]
+    assert len([r for r in caplog.records if "which costs time" in r.getMessage()]) == 1
+    x, layer = draw(2, 480, 1024), plain._weights.layers[0]
+    got, want = (ops.gelu_linear(x, layer.ff1_w, layer.ff1_b) for ops in (without, own))
+    assert relative(got, want.float()) < 1e-3
+
+
+def test_kernels_that_cannot_be_loaded_are_plain_torch(
+    ours: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from f5_tts.fast import kernels
+    from f5_tts.fast.engine import Engine
+
+    engine = ours.synthesizer.engine
+    kernels.FusedOps(engine.weights, cache_dir=tmp_path)
+    broken(tmp_path)
+    plain = Engine(engine.weights, engine.vocos, engine.switches, cache_dir=tmp_path)
+    assert not plain.machine.ops.fused
+    (said,) = [r for r in caplog.records if "plain torch computes" in r.getMessage()]
+    assert "CUDA error" in said.getMessage()
+    want = ours.run("S")[0]
+    with ours.engine(plain):
+        got = ours.run("S")[0]
+    assert relative(torch.from_numpy(got), torch.from_numpy(want)) < 0.05
+
+
+@pytest.mark.parametrize(
+    "switch",
+    ["attention", "varlen", "conv", "gemm", "norms", "pdl", "gelu_epilogue", "fused_qkv", "kernels",
+     "graphs", "schedule", "istft", "vocoder_tf32"],
+)  # fmt: skip
+def test_each_switch_off_speaks_the_same(ours: Any, switch: str) -> None:
+    """What takes over where a part is off, or not to be had, gives the same to rounding."""
+    want = ours.run("S")[0]
+    with ours.engine(ours.with_switches(**{switch: False})):
+        got = ours.run("S")[0]
+    assert relative(torch.from_numpy(got), torch.from_numpy(want)) < 0.05
+
+
+def test_no_step_waits_for_the_device(ours: Any) -> None:
+    """From loading the jobs to their mels: the host is held back by the pace alone."""
+    import bench_sides
+
+    engine = ours.synthesizer.engine
+    ((_, job),) = ours.side.jobs(*bench_sides.first_of("S"))
+    tables = engine.tables(engine.schedule(7, -1.0))
+    engine.mels([job], tables)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        engine.mels([job], tables)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_other_buckets_in_between_change_nothing(ours: Any) -> None:
+    """Short and long, alone and in batches, on both sides of the limit of folded norms."""
+    import numpy as np
+
+    alone = {name: ours.run(name)[0] for name in ("S", "M", "R3")}
+    for name, count in (("M", 2), ("S", 3), ("R3", 1), ("S", 1), ("M", 1), ("S", 4)):
+        ours.run(name, count=count)
+    assert all(np.array_equal(ours.run(name)[0], wave) for name, wave in alone.items())
 
 
 def test_seeds_batches_and_voices(ours: Any) -> None:

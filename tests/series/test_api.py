@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +133,42 @@ def test_new_weights_in_the_same_model_are_noticed(api: Any) -> None:
     assert np.array_equal(first, third)
 
 
-def test_long_text_is_chunked_and_files_are_written(api: Any, tmp_path: Path) -> None:
+def test_long_text_is_chunked_and_files_are_written(
+    api: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that `infer` does beside: chunks, the wave file with its silence removed, and the picture
+    of the spectrogram, which is made where one is asked for; each as by upstream's own path."""
     import soundfile
 
-    wave, _, spectrogram = infer(
-        api, LONG, nfe_step=5, file_wave=str(tmp_path / "a.wav"), remove_silence=True
-    )
-    assert spectrogram.shape[0] == 100
-    assert wave.size > 10 * 24000
-    assert soundfile.info(str(tmp_path / "a.wav")).samplerate == 24000
+    made: dict[str, Any] = {}
+    for bridge in ("1", "0"):
+        monkeypatch.setenv("F5_FAST_BRIDGE", bridge)
+        asked = {
+            "nfe_step": 5, "remove_silence": True,
+            "file_wave": str(tmp_path / f"{bridge}.wav"),
+            "file_spec": str(tmp_path / f"{bridge}.png"),
+        }  # fmt: skip
+        # Upstream's own path leaves its thread in inference mode where a text has several chunks.
+        with ThreadPoolExecutor(1) as pool:
+            wave, _, spectrogram = pool.submit(infer, api, LONG, **asked).result()
+        assert spectrogram.shape[0] == 100
+        assert wave.size > 10 * 24000
+        written, rate = soundfile.read(str(tmp_path / f"{bridge}.wav"))
+        assert rate == 24000
+        assert (tmp_path / f"{bridge}.png").read_bytes()[:4] == b"\x89PNG"
+        made[bridge] = wave, spectrogram, written
+    for ours, theirs in zip(made["1"], made["0"], strict=True):
+        assert ours.shape == theirs.shape
+        # Files are of 16 bits.
+        assert np.abs(ours - theirs).max() < 2e-3 * np.abs(theirs).max()
+    whole, _, _ = infer(api, LONG, nfe_step=5, file_wave=str(tmp_path / "whole.wav"))
+    assert whole.size == made["1"][0].size
+    quiet = np.concatenate([whole, np.zeros(5 * 24000, np.float32)])
+    soundfile.write(tmp_path / "quiet.wav", quiet, 24000)
+    from f5_tts.infer.utils_infer import remove_silence_for_generated_wav
+
+    remove_silence_for_generated_wav(str(tmp_path / "quiet.wav"))
+    assert soundfile.info(str(tmp_path / "quiet.wav")).frames < quiet.size - 3 * 24000
 
 
 def test_unpunctuated_chinese_is_cut_to_the_cap(patched: Path) -> None:
@@ -159,6 +187,28 @@ def test_a_cleaned_up_reference_is_made_again(api: Any) -> None:
         shutil.move(path, path + ".gone")
     wave, _, _ = infer(api, SHORT)
     assert wave.size
+
+
+def test_a_model_loaded_in_inference_mode_is_fast_too(api: Any, patched: Path) -> None:
+    """Its parameters count no versions, and asking them for one is an error. A model that has
+    spoken can be copied, and its copy speaks with what it has then."""
+    import copy
+
+    made, clip = api
+    with torch.inference_mode():
+        other = small.upstream_model(patched, text_mask_padding=True)
+    usual, made.ema_model = made.ema_model, other
+    try:
+        got, _, _ = infer((made, clip), SHORT)
+        engine = other.__dict__["_f5_fast_bridge"].engine
+        assert engine.steps_run == 7
+        made.ema_model = copy.deepcopy(other)
+        again, _, _ = infer((made, clip), SHORT)
+        assert made.ema_model.__dict__["_f5_fast_bridge"].engine is not engine
+    finally:
+        made.ema_model = usual
+    want, _, _ = infer(api, SHORT)
+    assert np.array_equal(got, want) and np.array_equal(again, want)
 
 
 def test_streaming_pieces(api: Any) -> None:

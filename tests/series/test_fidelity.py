@@ -8,6 +8,7 @@ from typing import Any
 import f5_small as small
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -106,6 +107,74 @@ def test_mel_is_upstreams(patched: Path) -> None:
     wave = torch.from_numpy(small.clip(3)).unsqueeze(0)
     want = MelSpec(mel_spec_type="vocos")(wave).permute(0, 2, 1)
     assert small.relative(mel.log_mel(wave), want) < 1e-5
+
+
+def test_half_precision_is_nearer_than_upstreams(
+    newest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound of a GPU, here with the small network on the CPU: on the same noise our fp16 is
+    nearer to upstream's fp32 than upstream's own fp16, which has angles and time steps in fp16."""
+    import dataclasses
+
+    from f5_tts.fast.synthesizer import Synthesizer
+    from f5_tts.model.utils import convert_char_to_pinyin
+
+    exact = small.synthesizer()
+    voice = exact.voice(small.clip(0, 1.2), 24000, "Some call me so.")
+    (job,) = jobs_for(exact, voice, ["It is I, 你好."], nfe=5)
+    rounded = {"noise": job.noise.half(), "mel": job.mel.half()}
+    half = Synthesizer.load(
+        model=small.ARCH, ckpt_file=None, device="cpu", dtype="float16", random_weights_seed=1
+    )
+    (ours,) = run(half, [dataclasses.replace(job, **rounded)], nfe=5)
+
+    model = small.upstream_model(newest)
+    spoken = convert_char_to_pinyin([voice.text + "It is I, 你好."])
+    theirs = {}
+    for dtype in (torch.float32, torch.float16):
+        noise = rounded["noise"].to(dtype)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "randn", lambda *size, given=noise, **options: given)
+            out, _ = model.to(dtype).sample(
+                cond=rounded["mel"].to(dtype).unsqueeze(0), text=spoken, duration=job.frames,
+                steps=5, cfg_strength=2.0, sway_sampling_coef=-1.0,
+            )  # fmt: skip
+        theirs[dtype] = out[0, voice.frames :].float()
+    want = theirs[torch.float32]
+    assert small.relative(ours.float(), want) < 1e-2, "a mel SNR of 40 dB"
+    assert small.relative(ours.float(), want) < small.relative(theirs[torch.float16], want)
+
+
+class Seen(TorchDispatchMode):  # type: ignore[no-untyped-call,unused-ignore]
+    """Every operator that runs inside."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+# Whose result the host must have before it can go on.
+WAITS = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "masked_select", "unique"}
+
+
+def test_no_step_waits_for_the_device(newest: Path) -> None:
+    """What would synchronise on a GPU does not run between loading a job and its finished mel;
+    upstream's sampling, watched alike, does so in every step."""
+    synthesizer = small.synthesizer()
+    voice = synthesizer.voice(small.clip(0), 24000, small.TRANSCRIPT)
+    (job,) = jobs_for(synthesizer, voice, [TEXT])
+    run(synthesizer, [job])
+    with Seen() as ours:
+        run(synthesizer, [job])
+    assert "addmm" in ours.names or "linear" in ours.names
+    assert not ours.names & WAITS
+    with Seen() as theirs:
+        sample_upstream(newest, voice, TEXT, job.frames)
+    assert theirs.names & WAITS
 
 
 @pytest.mark.parametrize("steps", [5, 6, 7, 10, 12, 16, 32, 9])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import subprocess
 import sys
@@ -58,6 +59,42 @@ def test_every_patch_says_why_and_is_listed() -> None:
     for name in present:
         header = (f5_sources.SERIES / name).read_text().split("diff --git")[0]
         assert len(header.strip().splitlines()) >= 3, f"{name} does not say why"
+
+
+def signatures(source: Path) -> dict[str, str]:
+    """Every function and method of upstream's inference files, as it is called."""
+    found = {}
+    for name in ("api.py", "infer/utils_infer.py", "model/cfm.py", "model/backbones/dit.py"):
+        for node in ast.walk(ast.parse((source / "f5_tts" / name).read_text())):
+            if isinstance(node, ast.FunctionDef):
+                found[f"{name}:{node.name}:{node.col_offset}"] = ast.unparse(node.args)
+    return found
+
+
+def test_signatures_stay(version: str, patched: Path, tmp_path: Path) -> None:
+    """A caller of upstream's functions, iShowTTS's backend for one, changes nothing."""
+    before = signatures(f5_sources.unpack(version, tmp_path) / "src")
+    after = signatures(patched)
+    assert before == after
+    assert {"api.py:infer:4", "infer/utils_infer.py:infer_batch_process:0"} <= before.keys()
+
+
+def test_hooks_are_small() -> None:
+    """What a new upstream version may have to be fitted to: two files, and few lines of them."""
+    changed = [
+        line
+        for patch in f5_sources.SERIES.glob("*.patch")
+        for line in patch.read_text().splitlines()
+        if line[:1] in "+-" and line[:3] not in ("+++", "---") and line[1:].strip()
+    ]
+    files = {
+        line[6:].strip()
+        for patch in f5_sources.SERIES.glob("*.patch")
+        for line in patch.read_text().splitlines()
+        if line.startswith("+++ b/")
+    }
+    assert files == {"src/f5_tts/infer/utils_infer.py", "src/f5_tts/model/__init__.py"}
+    assert len(changed) <= 100, "put it into f5_tts.fast and call it from the hook"
 
 
 def test_model_names_are_lazy(patched: Path) -> None:

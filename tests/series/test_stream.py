@@ -45,6 +45,19 @@ def test_first_chunk_is_short_and_comes_before_the_rest_is_computed(made: Any) -
     assert first.size < 3.0 * 24000
 
 
+@pytest.mark.parametrize(("switch", "sizes"), [("1", [1, 1, 2, 4, 3]), ("0", [1] * 11)])
+def test_chunks_batch_up_only_behind_what_can_be_listened_to(
+    newest: Path, monkeypatch: pytest.MonkeyPatch, switch: str, sizes: list[int]
+) -> None:
+    """On a slow chip a batch of four takes longer than the short first chunk plays: the second
+    comes alone too, or the listener waits for four."""
+    monkeypatch.setenv("F5_FAST_BATCHING", switch)
+    synthesizer = small.synthesizer()
+    assert [len(group) for group in synthesizer._groups(range(11))] == sizes
+    assert [list(group) for group in synthesizer._groups(range(2))] == [[0], [1]]
+    assert [job for group in synthesizer._groups(range(11)) for job in group] == list(range(11))
+
+
 def test_predicted_seconds_are_what_comes_out(made: Any) -> None:
     synthesizer, voice = made
     for speed in (1.0, 1.5):
@@ -238,6 +251,54 @@ def test_checkpoint_folded_and_read_again(newest: Path, tmp_path: Path) -> None:
     plain = small.synthesizer()
     voice = plain.voice(small.clip(0), 24000, small.TRANSCRIPT)
     assert np.array_equal(plain.synthesize("Hello out there.", voice, settings()), waves[0])
+
+
+@pytest.mark.parametrize("left", ["nothing", "half", "another file"])
+def test_a_folded_file_cut_short_is_made_again(newest: Path, tmp_path: Path, left: str) -> None:
+    """What a box that lost power may have on its disk must not keep it from starting."""
+    import torch
+    from f5_tts.fast import arch, folded, weights
+    from safetensors.torch import save_file
+
+    sizes, cpu = arch.from_mapping(small.ARCH), torch.device("cpu")
+    made: list[int] = []
+
+    def make() -> Any:
+        made.append(1)
+        state = weights.random_state(sizes, 100, 1)
+        return weights.fold(state, sizes, device=cpu, dtype=torch.float32)
+
+    def load() -> dict[str, Any]:
+        return folded.flatten(folded.load_or_fold(tmp_path, "key", sizes, cpu, make))
+
+    first = load()
+    assert load().keys() == first.keys() and len(made) == 1
+    for name in ("key.safetensors", "key-time.safetensors"):
+        path = tmp_path / name
+        whole = path.read_bytes()
+        if left == "another file":
+            save_file({"layers.0.qkv_w": torch.ones(3)}, str(path))
+        else:
+            path.write_bytes(whole[: len(whole) // 2] if left == "half" else b"")
+        again = load()
+        assert all(torch.equal(again[key], value) for key, value in first.items())
+        assert path.read_bytes() == whole
+    assert len(made) == 3
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_full_disk_costs_the_file_and_not_the_start(
+    newest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+    from f5_tts.fast import arch, folded, weights
+
+    sizes, cpu = arch.from_mapping(small.ARCH), torch.device("cpu")
+    made = weights.fold(weights.random_state(sizes, 100, 1), sizes, device=cpu, dtype=torch.float32)
+    (tmp_path / "file").write_text("no folder can be made here")
+    got = folded.load_or_fold(tmp_path / "file" / "cache", "key", sizes, cpu, lambda: made)
+    assert got is made
+    assert "folded weights are not kept" in caplog.text
 
 
 def test_nothing_heavy_is_imported(newest: Path) -> None:

@@ -7,7 +7,9 @@ package does not restructure (other backbones, solvers or vocoders) runs as it a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,6 @@ from f5_tts.fast.schedule import build
 from torch import Tensor
 
 _SLOT = "_f5_fast_bridge"
-# A reference mel is computed once per prepared tensor; this many are kept.
-_MELS = 32
 
 
 def arch_of(transformer: Any) -> Arch:
@@ -53,6 +53,19 @@ def arch_of(transformer: Any) -> Arch:
         raise UnsupportedArch(str(error)) from error
 
 
+def kernels_folder() -> Path | None:
+    """Where compiled kernels are kept, so that only a first start compiles: $F5_FAST_CACHE, else
+    the user's cache folder. None for a user without one."""
+    chosen = os.environ.get("F5_FAST_CACHE")
+    if chosen:
+        return Path(chosen)
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    return base / "f5-tts-fast"
+
+
 def fast_path(model: Any, vocos: Any, mel_spec_type: str) -> Bridge | None:
     """The bridge for this model and vocoder, or None where upstream's own path must run."""
     on = switches.read()
@@ -60,8 +73,10 @@ def fast_path(model: Any, vocos: Any, mel_spec_type: str) -> Bridge | None:
     if not on.bridge or mel_spec_type != "vocos" or method != "euler":
         return None
     first = next(model.transformer.parameters())
-    # Weights loaded anew into the same module must not meet the folded old ones.
-    state = (on, id(vocos), first.data_ptr(), first._version, first.dtype, str(first.device))
+    # Weights loaded anew into the same module must not meet the folded old ones. Those of a model
+    # that was loaded in inference mode count no versions.
+    version = 0 if first.is_inference() else first._version
+    state = (on, id(vocos), first.data_ptr(), version, first.dtype, str(first.device))
     known = model.__dict__.get(_SLOT)
     if known is not None and known.state == state:
         return known if isinstance(known, Bridge) else None
@@ -73,8 +88,19 @@ def fast_path(model: Any, vocos: Any, mel_spec_type: str) -> Bridge | None:
     return made
 
 
+def _none() -> None:
+    return None
+
+
 class Bridge:
-    """An engine over the parameters of upstream's modules."""
+    """An engine over the parameters of upstream's modules.
+
+    It hangs on the model, and stays behind where that is copied or pickled: the other one gets its
+    own when it first speaks.
+    """
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return _none, ()
 
     def __init__(
         self, model: Any, vocos: Any, on: switches.Switches, state: tuple[object, ...]
@@ -86,7 +112,9 @@ class Bridge:
         folded = weights.fold(
             model.transformer.state_dict(), arch, device=first.device, dtype=first.dtype
         )
-        self.engine = Engine(folded, vocoder.from_module(vocos, first.device), on)
+        self.engine = Engine(
+            folded, vocoder.from_module(vocos, first.device), on, cache_dir=kernels_folder()
+        )
         self._characters = model.vocab_char_map
 
     def infer_batch_process(

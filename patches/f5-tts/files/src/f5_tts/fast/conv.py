@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from f5_tts.fast.count import size
 from f5_tts.fast.cuda_conv_hopper import TAPS, THREADS, shared_bytes, source
-from f5_tts.fast.nvrtc import Module, TensorMap, compiled
+from f5_tts.fast.nvrtc import Module, TensorMap, compiled_all
 from f5_tts.fast.weights import CONV_GROUPS
 from torch import Tensor
 
@@ -40,24 +40,25 @@ class HopperConv:
         self._taps = [weight.view(-1, weight.shape[-1]) for weight in taps]
         self._weights = [TensorMap(weight, 64) for weight in self._taps]
         self._biases, self._dependent = biases, dependent
-        self._modules = {
-            (frames, second): Module(
-                compiled(
-                    source(frames),
-                    "sm_90a",
-                    {"BN": frames, "STAGES": STAGES, "SECOND": second},
-                    cache_dir,
-                )
-            )
-            for frames in FRAMES
-            for second in (0, 1)
-        }
+        keys = [(frames, second) for frames in FRAMES for second in (0, 1)]
+        code = compiled_all(
+            [
+                (source(frames), {"BN": frames, "STAGES": STAGES, "SECOND": second})
+                for frames, second in keys
+            ],
+            "sm_90a",
+            cache_dir,
+        )
+        self._modules = {key: Module(cubin) for key, cubin in zip(keys, code, strict=True)}
+        for (frames, _), module in self._modules.items():
+            module.ready("conv_hopper", shared_bytes(frames, STAGES))
 
-    def __call__(self, h: Tensor, lengths: Tensor) -> Tensor:
-        """h (rows, frames, 1024) plus its convolutions, in place; `lengths`: (rows,) int32."""
+    def __call__(self, h: Tensor, lengths: Tensor, tile: int | None = None) -> Tensor:
+        """h (rows, frames, 1024) plus its convolutions, in place; `lengths`: (rows,) int32.
+        `tile`: one of FRAMES, by default the best."""
         middle = torch.empty_like(h)
         rows, frames, _ = h.shape
-        tile = tile_for(rows, frames)
+        tile = tile_for(rows, frames) if tile is None else tile
         around = -(-(tile + TAPS - 1) // 8) * 8
         for second, (x, out) in enumerate(((h, middle), (middle, h))):
             self._modules[tile, second].launch(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from f5_tts.fast.cuda_attention_kernel import PART_FLOATS, ROWS, shared_bytes, source
-from f5_tts.fast.nvrtc import Module, TensorMap, compiled
+from f5_tts.fast.nvrtc import Module, TensorMap, compiled_all
 from torch import Tensor
 
 
@@ -72,13 +72,24 @@ class HopperAttention:
         self._dependent = dependent
         device = torch.device("cuda", torch.cuda.current_device())
         self._blocks = torch.cuda.get_device_properties(device).multi_processor_count
-        self._modules: dict[Shape, Module] = {}
-        for shape in (WIDE, NARROW):
-            sizes = {
-                "HEADS": heads, "GROUPS": shape.groups, "KEYS": shape.keys, "STAGES": shape.stages,
-            }  # fmt: skip
-            code = compiled(source(shape.keys), "sm_90a", sizes, cache_dir)
-            self._modules[shape] = Module(code)
+        shapes = (WIDE, NARROW)
+        code = compiled_all(
+            [
+                (
+                    source(shape.keys),
+                    {"HEADS": heads, "GROUPS": shape.groups, "KEYS": shape.keys,
+                     "STAGES": shape.stages},
+                )
+                for shape in shapes
+            ],
+            "sm_90a",
+            cache_dir,
+        )  # fmt: skip
+        self._modules = {shape: Module(cubin) for shape, cubin in zip(shapes, code, strict=True)}
+        for shape, module in self._modules.items():
+            module.ready("attend_hopper", shared_bytes(shape.groups, shape.keys, shape.stages))
+        # A driver too old for the maps is found out here, and not by the first request.
+        TensorMap(torch.empty(64, 64, dtype=torch.float16, device=device), ROWS)
         part = WIDE.groups * PART_FLOATS * 128
         self._parts = torch.empty(self._blocks, part, device=device)
         self._flags = torch.zeros(self._blocks, dtype=torch.int32, device=device)

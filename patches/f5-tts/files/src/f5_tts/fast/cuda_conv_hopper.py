@@ -107,6 +107,7 @@ conv_hopper(const __grid_constant__ Map x, const __grid_constant__ Map weights,
       bar_arrive(empty + 8 * ((tap - 1) % STAGES));
   }
   wg_wait<0>();
+  exists<BN / 2>(d);
 #if SECOND
   bar_wait(residual, 0);
 #endif

@@ -300,6 +300,7 @@ gemm(const __grid_constant__ Map weights, const __grid_constant__ Map tokens,
       if (++stage == STAGES) { stage = 0; turns ^= 1; }
     }
     wg_wait<0>();
+    exists<BN / 2>(d);
     tell_read();
     if (EPI == 2) {
       bar_wait(residual, i & 1);

@@ -141,5 +141,10 @@ __device__ __forceinline__ u64 descriptor(u32 at) {
 template <int LEFT> __device__ __forceinline__ void wg_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(LEFT) : "memory");
 }
+// Results exist from here on: keeps the compiler from reading them earlier, in front of the wait.
+template <int COUNT> __device__ __forceinline__ void exists(float *d) {
+  #pragma unroll
+  for (int i = 0; i < COUNT; i++) asm volatile("" : "+f"(d[i]) :: "memory");
+}
 """
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -27,6 +28,8 @@ CUDA_BUCKET = 64
 SHORT_FRAMES = 640
 MAX_FRAMES = 8192
 MAX_BATCH = 16
+log = logging.getLogger(__name__)
+
 # Below this strength upstream computes no unconditioned half.
 NO_GUIDANCE = 1e-5
 
@@ -84,9 +87,8 @@ class Engine:
             attend_name=name,
             fused_qkv=switches.fused_qkv,
             graphs=switches.graphs and cuda,
-            # The compiler fuses plain torch; our own kernels would be opaque to it.
-            network=torch.compile(velocity, dynamic=False) if switches.compile else velocity,
         )
+        self._compiling: Machine | None = None
         self.bucket = bucket if bucket is not None else (CUDA_BUCKET if cuda else 1)
         self._pool = torch.cuda.graph_pool_handle() if self.machine.graphs else None
         self._lock = threading.RLock()
@@ -109,7 +111,10 @@ class Engine:
         return self._tables.get_or_make(schedule, lambda: self._evaluated(schedule))
 
     def _evaluated(self, schedule: Schedule) -> Tables:
-        return evaluate(self.weights, schedule, folded=self.machine.folds_norms())
+        # One at a time, and in full fp32: TF32 is a setting of the process, which the vocoder of
+        # another request may have turned on for a moment, and tables are kept.
+        with self._lock, vocoder.fp32_products(tf32=False):
+            return evaluate(self.weights, schedule, folded=self.machine.folds_norms())
 
     def rounded(self, frames: int) -> int:
         """The bucket `frames` falls into. ValueError where no bucket is that large."""
@@ -134,6 +139,39 @@ class Engine:
         if self.bucket == 1 and self._pool is None:
             return make()
         return self._step_plans.get_or_make((frames, items, guided), make)
+
+    @torch.inference_mode()
+    def compile_plan(self, frames: int, items: int = 1, guided: bool = True) -> None:
+        """Let the compiler make this bucket's plan anew, where the switch `compile` asks for it.
+
+        It takes some twenty seconds a bucket, in which requests wait: for a quiet moment. Until
+        then, and where this is never called, a bucket is served as without the switch.
+        """
+        if not self.switches.compile:
+            return
+        with self._lock:
+            if self._compiling is None:
+                self._compiling = self._for_compiler()
+            frames = self.rounded(frames)
+            self.captures += 1
+            plan = StepPlan(
+                self._compiling, frames, items, guided, self._rotary, self._positions, self._pool
+            )
+            self._step_plans.put((frames, items, guided), plan)
+
+    def _for_compiler(self) -> Machine:
+        """Plain torch, which it fuses: our own kernels would be opaque to it."""
+        weights, arch = self.weights, self.weights.arch
+        name, attend = attention.choose(
+            arch.heads, arch.dim_head, weights.device, weights.dtype, varlen=self.switches.varlen
+        )
+        return replace(
+            self.machine,
+            ops=TorchOps(weights, gelu_epilogue=self.switches.gelu_epilogue),
+            attend=attend,
+            attend_name=name,
+            network=torch.compile(velocity, dynamic=False),
+        )
 
     @torch.inference_mode()
     def vocoder_plan(self, frames: int, items: int) -> VocoderPlan:
@@ -267,12 +305,7 @@ def _batch_size(count: int) -> int:
 
 
 def _choose_ops(weights: Weights, switches: Switches, cache_dir: Path | None) -> TorchOps:
-    if (
-        switches.kernels
-        and not switches.compile
-        and weights.device.type == "cuda"
-        and weights.dtype == torch.float16
-    ):
+    if switches.kernels and weights.device.type == "cuda" and weights.dtype == torch.float16:
         from f5_tts.fast.kernels import FusedOps, KernelsUnavailable
 
         try:
@@ -285,9 +318,10 @@ def _choose_ops(weights: Weights, switches: Switches, cache_dir: Path | None) ->
                 pdl=switches.pdl,
                 cache_dir=cache_dir,
             )
-        except KernelsUnavailable:
+        except KernelsUnavailable as error:
             # No NVRTC in this build, or a GPU it does not know: plain torch does the same.
-            pass
+            reason = str(error).strip().splitlines()[0][:300]
+            log.warning("plain torch computes every step, which costs time: %s", reason)
     return TorchOps(weights, gelu_epilogue=switches.gelu_epilogue)
 
 

@@ -7,6 +7,7 @@ modulation matrices, mapped from disk and touched only when a schedule is built.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from f5_tts.fast.weights import Layer, Modulation, TextBlock, Weights
 from torch import Tensor
 
 FORMAT = 2
+
+log = logging.getLogger(__name__)
 
 
 def key_for(source: Path | str, arch: Arch, dtype: torch.dtype) -> str:
@@ -36,19 +39,30 @@ def key_for(source: Path | str, arch: Arch, dtype: torch.dtype) -> str:
 def load_or_fold(
     folder: Path, key: str, arch: Arch, device: torch.device, make: Callable[[], Weights]
 ) -> Weights:
-    """The folded weights under `key`, read if they are there, else made and written."""
+    """The folded weights under `key`, read if they are there, else made and written.
+
+    A file that cannot be read (a disk that lost power in mid-write) is made again; one that cannot
+    be written (a disk that is full) only makes the next start slower.
+    """
+    from safetensors import SafetensorError
+
     main, modulation = folder / f"{key}.safetensors", folder / f"{key}-time.safetensors"
     if main.is_file() and modulation.is_file():
-        return _read(main, modulation, arch, device)
+        found = _read(main, modulation, arch, device)
+        if found is not None:
+            return found
     weights = make()
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = flatten(weights)
-    # The modulation first: a reader wants both, and takes the main file as the sign.
-    _write(
-        modulation,
-        {name: tensors.pop(name) for name in list(tensors) if name.startswith("modulation.")},
-    )
-    _write(main, tensors)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # The modulation first: a reader wants both, and takes the main file as the sign.
+        _write(
+            modulation,
+            {name: tensors.pop(name) for name in list(tensors) if name.startswith("modulation.")},
+        )
+        _write(main, tensors)
+    except (OSError, SafetensorError) as error:
+        log.warning("folded weights are not kept in %s: %s", folder, error)
     return weights
 
 
@@ -101,22 +115,30 @@ def unflatten(tensors: Mapping[str, Tensor], arch: Arch) -> Weights:
     )
 
 
-def _read(main: Path, modulation: Path, arch: Arch, device: torch.device) -> Weights:
+def _read(main: Path, modulation: Path, arch: Arch, device: torch.device) -> Weights | None:
+    """None where a file is not what `_write` wrote."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    tensors = load_file(str(main), device=str(device))
-    tensors.update(load_file(str(modulation), device="cpu"))
-    return unflatten(tensors, arch)
+    try:
+        tensors = load_file(str(main), device=str(device))
+        tensors.update(load_file(str(modulation), device="cpu"))
+        return unflatten(tensors, arch)
+    except (OSError, SafetensorError, KeyError) as error:
+        log.warning("folded weights in %s are made again: %s", main.parent, error)
+        return None
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Whole or not at all: a reader never sees half a file."""
+    """Whole or not at all, also where power is lost: a reader never sees half a file."""
     from safetensors.torch import save_file
 
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
         save_file({key: tensor.contiguous().cpu() for key, tensor in tensors.items()}, name)
+        with open(name, "rb") as written:
+            os.fsync(written.fileno())
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

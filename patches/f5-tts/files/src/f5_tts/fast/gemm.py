@@ -7,14 +7,13 @@ tile fits (or measured slower than cuBLAS), `tile_for` gives None and the caller
 from __future__ import annotations
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from f5_tts.fast.count import size
 from f5_tts.fast.cuda_gemm import GATED, GELU, PLAIN, ROTARY, source
-from f5_tts.fast.nvrtc import Module, TensorMap, compiled
+from f5_tts.fast.nvrtc import Module, TensorMap, compiled_all
 from torch import Tensor
 
 __all__ = ["GATED", "GELU", "PLAIN", "ROTARY", "Gemm", "Tile", "tile_for"]
@@ -81,33 +80,26 @@ class Gemm:
     """Compiled tiles, and the maps through which the copy engine reads and writes."""
 
     def __init__(self, heads: int, cache_dir: Path | None, *, dependent: bool = True) -> None:
-        """Compiles the whole menu, or reads it from `cache_dir`: no request ever waits for it.
+        """Compiles and loads the whole menu, or reads it from `cache_dir`: no request waits for
+        it, and nothing is loaded while a graph is captured.
 
         KernelsUnavailable where NVRTC or the driver cannot.
         """
         self._dependent = dependent
-        self._modules: dict[tuple[Tile, int, bool], Module] = {}
         self._maps: dict[tuple[int, ...], TensorMap] = {}
         self._processors = torch.cuda.get_device_properties().multi_processor_count
         TensorMap(torch.empty(64, 64, dtype=torch.float16, device="cuda"), 64)
         keys = [
             (tile, kind, norm) for kind in MENU for tile in MENU[kind] for norm in (False, True)
         ]
-
-        def code(key: tuple[Tile, int, bool]) -> bytes:
-            tile, epilogue, norm = key
-            defines = tile.defines(epilogue, norm, heads)
-            return compiled(source(tile.tokens), "sm_90a", defines, cache_dir)
-
-        # NVRTC works outside the interpreter's lock; a first start has some thirty to compile.
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            self._code = dict(zip(keys, pool.map(code, keys), strict=True))
-
-    def _module(self, tile: Tile, epilogue: int, norm: bool) -> Module:
-        key = (tile, epilogue, norm)
-        if key not in self._modules:
-            self._modules[key] = Module(self._code[key])
-        return self._modules[key]
+        code = compiled_all(
+            [(source(tile.tokens), tile.defines(kind, norm, heads)) for tile, kind, norm in keys],
+            "sm_90a",
+            cache_dir,
+        )
+        self._modules = {key: Module(cubin) for key, cubin in zip(keys, code, strict=True)}
+        for (tile, _, _), module in self._modules.items():
+            module.ready("gemm", tile.shared)
 
     def _map(self, matrix: Tensor, rows: int) -> TensorMap:
         key = (matrix.data_ptr(), *matrix.shape, matrix.stride(0), rows)
@@ -136,7 +128,7 @@ class Gemm:
         """out (tokens, features) from x (tokens, k) and weight (features, k); `out` is added to
         where the epilogue is GATED. `table`: (2, frames, 32) fp32 for ROTARY."""
         tokens, features = out.shape
-        module = self._module(tile, epilogue, norm is not None)
+        module = self._modules[tile, epilogue, norm is not None]
         feature_groups = features // tile.features
         token_groups = -(-tokens // (tile.tokens * tile.ct))
         clusters = min(feature_groups * token_groups, self._processors // tile.ct)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from f5_tts.fast import hopper_layers
+from f5_tts.fast import hopper_layers, trial
 from f5_tts.fast.attention import Attend, Lengths
-from f5_tts.fast.conv import HopperConv
+from f5_tts.fast.conv import FRAMES, HopperConv
 from f5_tts.fast.cuda_attention import HopperAttention
 from f5_tts.fast.cuda_source import SOURCE
 from f5_tts.fast.gemm import GATED, GELU, ROTARY, Gemm, Tile, tile_for
-from f5_tts.fast.nvrtc import KernelsUnavailable, Module, compiled
+from f5_tts.fast.nvrtc import KernelsUnavailable, Module, compiled, dependent_in_graphs
 from f5_tts.fast.ops import TorchOps
 from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights
 from torch import Tensor
@@ -23,6 +23,8 @@ __all__ = ["FusedOps", "KernelsUnavailable"]
 MIN_CAPABILITY = (8, 0)
 HOPPER = (9, 0)
 MAX_DIM = 2048
+
+log = logging.getLogger(__name__)
 
 
 def defines_for(weights: Weights) -> dict[str, int]:
@@ -59,6 +61,11 @@ class FusedOps(TorchOps):
         cache_dir: Path | None = None,
     ) -> None:
         super().__init__(weights, gelu_epilogue=gelu_epilogue)
+        if weights.device.index not in (None, torch.cuda.current_device()):
+            raise KernelsUnavailable(
+                f"the weights are on {weights.device}, and kernels are launched on the current "
+                f"device, {torch.cuda.current_device()}; set CUDA_VISIBLE_DEVICES instead"
+            )
         capability = torch.cuda.get_device_capability(weights.device)
         if capability < MIN_CAPABILITY or weights.dtype != torch.float16:
             raise KernelsUnavailable(
@@ -68,12 +75,7 @@ class FusedOps(TorchOps):
         self._melp = defines["MELP"]
         target = f"sm_{capability[0]}{capability[1]}"
         self._module = Module(compiled(SOURCE, target, defines, cache_dir))
-        self._pdl = pdl and capability >= HOPPER
-        self._hopper = (
-            HopperAttention(defines["HEADS"], cache_dir, dependent=self._pdl)
-            if capability == HOPPER and weights.arch.dim_head == 64
-            else None
-        )
+        self._pdl = pdl and capability >= HOPPER and dependent_in_graphs()
         extra = self._melp - weights.arch.mel_dim
         # Columns and rows of zeros: 16-byte rows let the GEMM use its fast loads.
         self._in_x = F.pad(weights.in_x, (0, extra)).contiguous()
@@ -82,18 +84,52 @@ class FusedOps(TorchOps):
         self._conv_w = (
             [_by_tap(w) for w in weights.conv_w] if conv and weights.arch.dim == 1024 else None
         )
+        self._hopper: HopperAttention | None = None
         self._gemm: Gemm | None = None
         self._hopper_conv: HopperConv | None = None
-        # A driver may be too old for these two; the library and the portable kernels do the same.
-        with contextlib.suppress(KernelsUnavailable):
-            if gemm and self._hopper is not None:
-                self._gemm = Gemm(defines["HEADS"], cache_dir, dependent=self._pdl)
-            if capability == HOPPER and self._conv_w is not None:
-                self._hopper_conv = HopperConv(
-                    self._conv_w, weights.conv_b, cache_dir, dependent=self._pdl
-                )
+        plain = TorchOps(weights)
+        wrong = trial.operators(self, plain)
+        if wrong:
+            raise KernelsUnavailable(f"{', '.join(wrong)} compute wrongly here")
+        if capability == HOPPER:
+            self._add_hopper_parts(plain, defines["HEADS"], gemm=gemm, cache_dir=cache_dir)
         if norms and self._gemm is not None and hopper_layers.fits(weights):
             self.folds_norms_to = hopper_layers.MOST_TOKENS
+        # What the trials held belongs to the requests now.
+        torch.cuda.empty_cache()
+
+    def _add_hopper_parts(
+        self, plain: TorchOps, heads: int, *, gemm: bool, cache_dir: Path | None
+    ) -> None:
+        """What this chip has kernels of its own for. Each stands alone: where NVRTC or the driver
+        is too old for one, or it is wrong, the portable kernel or the library does the same."""
+        weights, pdl = self._weights, self._pdl
+        if weights.arch.dim_head == 64:
+            try:
+                self._hopper = HopperAttention(heads, cache_dir, dependent=pdl)
+            except KernelsUnavailable as error:
+                self._miss("attention of Hopper", error)
+        if gemm and weights.arch.dim_head == 64:
+            try:
+                made = Gemm(heads, cache_dir, dependent=pdl)
+                if wrong := trial.products(made, plain, heads):
+                    raise KernelsUnavailable(f"{wrong[0]} computes wrongly here")
+                self._gemm = made
+            except KernelsUnavailable as error:
+                self._miss("products", error)
+        if self._conv_w is not None:
+            try:
+                conv = HopperConv(self._conv_w, weights.conv_b, cache_dir, dependent=pdl)
+                if not trial.convolutions(conv, plain, FRAMES):
+                    raise KernelsUnavailable("it computes wrongly here")
+                self._hopper_conv = conv
+            except KernelsUnavailable as error:
+                self._miss("convolution of Hopper", error)
+
+    def _miss(self, what: str, why: KernelsUnavailable) -> None:
+        reason = str(why).strip().splitlines()[0][:300]
+        self.missing = (*self.missing, f"{what}: {reason}")
+        log.warning("not in use, which costs time: our %s: %s", what, reason)
 
     def take_row(self, row: Tensor, to: Tensor) -> None:
         # A tenth of what the driver's copy takes for a megabyte.

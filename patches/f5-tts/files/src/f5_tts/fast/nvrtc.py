@@ -6,10 +6,14 @@ C compiler is installed. A kernel file compiles in well under a second and can b
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
+import logging
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,11 @@ _TWICE = {"add_norm": (0,), "rotate": (0,), "advance": (0,), "conv_second": (4,)
 
 
 _DRIVER = ("libcuda.so.1", "libcuda.so")
+# A driver from here on captures dependent launches in graphs.
+_DEPENDENT_IN_GRAPHS = 12030
+_DIGEST = 16
+
+log = logging.getLogger(__name__)
 
 
 class KernelsUnavailable(RuntimeError):
@@ -85,18 +94,36 @@ def compile_source(source: str, target: str, defines: Mapping[str, int]) -> byte
 
 def check(library: ctypes.CDLL, name: str, *arguments: Any) -> None:
     """Call a function that returns 0 on success. KernelsUnavailable where it does not, or where
-    the library is too old to have it."""
+    the library is too old to have it; the driver's own words for what is wrong are in it, which
+    are those that torch uses ("out of memory", "an illegal memory access was encountered")."""
     function = getattr(library, name, None)
     if function is None:
         raise KernelsUnavailable(f"{library._name} has no {name}")
     code = function(*arguments)
     if code:
-        raise KernelsUnavailable(f"{name} returned {code}")
+        raise KernelsUnavailable(f"{_meaning(library, code)}{name} returned {code}")
+
+
+def _meaning(library: ctypes.CDLL, code: int) -> str:
+    """What the driver says about an error of its own."""
+    explain = getattr(library, "cuGetErrorString", None)
+    words = ctypes.c_char_p()
+    if explain is None or explain(code, ctypes.byref(words)) or not words.value:
+        return ""
+    return f"CUDA error: {words.value.decode(errors='replace')}: "
+
+
+def dependent_in_graphs() -> bool:
+    """Whether the driver can capture dependent launches."""
+    version = ctypes.c_int()
+    check(_library(_DRIVER), "cuDriverGetVersion", ctypes.byref(version))
+    return version.value >= _DEPENDENT_IN_GRAPHS
 
 
 def compiled(source: str, target: str, defines: Mapping[str, int], cache_dir: Path | None) -> bytes:
     """`compile_source`, remembered under a hash of everything it depends on: in `cache_dir`, or
-    for as long as this process lives."""
+    for as long as this process lives. A file that was cut short is made again, and a folder that
+    takes no files only makes the next start slower."""
     about = f"{torch.version.cuda}|{target}|{sorted(defines.items())}|{source}"
     name = f"kernels-{hashlib.blake2b(about.encode(), digest_size=12).hexdigest()}.cubin"
     if cache_dir is None:
@@ -104,14 +131,48 @@ def compiled(source: str, target: str, defines: Mapping[str, int], cache_dir: Pa
             _COMPILED[name] = compile_source(source, target, defines)
         return _COMPILED[name]
     path = cache_dir / name
-    if path.is_file():
-        return path.read_bytes()
+    kept = _kept(path)
+    if kept is not None:
+        return kept
     cubin = compile_source(source, target, defines)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_bytes(cubin)
-    os.replace(temporary, path)
+    try:
+        _keep(path, cubin)
+    except OSError as error:
+        log.warning("compiled kernels are not kept in %s: %s", cache_dir, error)
     return cubin
+
+
+def compiled_all(
+    wanted: Sequence[tuple[str, Mapping[str, int]]], target: str, cache_dir: Path | None
+) -> list[bytes]:
+    """`compiled` for several sources with their constants, side by side: NVRTC works outside the
+    interpreter's lock."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return list(pool.map(lambda one: compiled(one[0], target, one[1], cache_dir), wanted))
+
+
+def _kept(path: Path) -> bytes | None:
+    """What `_keep` wrote; None where there is nothing, or not all of it."""
+    with contextlib.suppress(OSError):
+        data = path.read_bytes()
+        digest, cubin = data[:_DIGEST], data[_DIGEST:]
+        if cubin and hashlib.blake2b(cubin, digest_size=_DIGEST).digest() == digest:
+            return cubin
+    return None
+
+
+def _keep(path: Path, cubin: bytes) -> None:
+    """A file of its own for every writer, whether thread or process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o644)
+            file.write(hashlib.blake2b(cubin, digest_size=_DIGEST).digest() + cubin)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
 
 
 _COMPILED: dict[str, bytes] = {}
@@ -183,6 +244,10 @@ class Module:
         self._driver.cuLaunchKernel.argtypes = [
             ctypes.c_void_p, *([ctypes.c_uint] * 7), *([ctypes.c_void_p] * 3),
         ]  # fmt: skip
+
+    def ready(self, name: str, shared: int = 0) -> None:
+        """Find a kernel, and let it have so much shared memory: what can fail without a launch."""
+        self._function(name, shared)
 
     def launch(
         self,

@@ -26,10 +26,12 @@ def rotary_table(dim_head: int, frames: int, device: torch.device) -> Tensor:
 
 class TorchOps:
     """Plain torch. `fused` tells whether these are the CUDA kernels; `folds_norms_to`, up to how
-    many tokens `layers` runs the blocks with their norms folded into the products (-1: never)."""
+    many tokens `layers` runs the blocks with their norms folded into the products (-1: never);
+    `missing`, which kernels were asked for and are not in use, and why."""
 
     fused = False
     folds_norms_to = -1
+    missing: tuple[str, ...] = ()
 
     def __init__(self, weights: Weights, *, gelu_epilogue: bool = True) -> None:
         self._weights = weights

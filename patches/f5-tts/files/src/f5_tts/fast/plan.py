@@ -215,7 +215,7 @@ class VocoderPlan:
         return self._decode.captured
 
     def _run(self) -> None:
-        with vocoder.fast_fp32(self._tf32):
+        with vocoder.fp32_products(tf32=self._tf32):
             self._wave.copy_(vocoder.decode(self._weights, self._mel, self._lengths))
 
     def __call__(self, mels: Sequence[Tensor]) -> list[Tensor]:

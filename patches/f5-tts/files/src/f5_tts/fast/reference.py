@@ -43,11 +43,19 @@ class LruCache(Generic[V]):
         # Made outside the lock: a slow voice must not hold up a cached one.
         item = make()
         with self._lock:
-            self._items[key] = item
-            self._items.move_to_end(key)
-            while len(self._items) > self._max_items:
-                self._items.popitem(last=False)
+            self._put(key, item)
         return item
+
+    def put(self, key: Hashable, item: V) -> None:
+        """The item under `key` from here on, whatever was there."""
+        with self._lock:
+            self._put(key, item)
+
+    def _put(self, key: Hashable, item: V) -> None:
+        self._items[key] = item
+        self._items.move_to_end(key)
+        while len(self._items) > self._max_items:
+            self._items.popitem(last=False)
 
     def __len__(self) -> int:
         with self._lock:

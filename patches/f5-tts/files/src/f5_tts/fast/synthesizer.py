@@ -311,11 +311,14 @@ class Synthesizer:
         yield from cross_fade(waves(), int(settings.cross_fade_s * self.sample_rate))
 
     def _groups(self, jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
-        """The first chunk alone, because somebody waits for it; the others in batches."""
-        yield jobs[:1]
-        size = CHUNK_BATCH if self._engine.switches.batching else 1
-        for start in range(1, len(jobs), size):
+        """The first chunk alone, because somebody waits for it; the second as well, because there
+        is only the first, which is short, to listen to meanwhile; the others in growing batches."""
+        start, size = 0, 1
+        while start < len(jobs):
             yield jobs[start : start + size]
+            start += size
+            if start > 1 and self._engine.switches.batching:
+                size = min(2 * size, CHUNK_BATCH)
 
     def synthesize(
         self,

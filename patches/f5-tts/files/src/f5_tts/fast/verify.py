@@ -80,8 +80,12 @@ class Proof:
         machine = self.engine.machine
         if on.kernels and not machine.ops.fused:
             raise AssertionError("the fused kernels are not in use: NVRTC is missing or failed")
+        if machine.ops.missing:
+            raise AssertionError(f"not in use: {'; '.join(machine.ops.missing)}")
         if on.varlen and machine.attend_name == "masked":
             raise AssertionError("attention runs with a mask: no faster kernel works here")
+        if machine.ops.fused and on.varlen and on.attention and machine.attend_name != "own":
+            raise AssertionError(f"attention is the library's ({machine.attend_name}), not ours")
         with torch.inference_mode():
             tables = self.engine.tables(self.engine.schedule(7, -1.0))
             plan = self.engine.step_plan(512, 1, True)
@@ -89,7 +93,7 @@ class Proof:
             launched, _ = count.kernels(lambda: plan.step(tables, 0))
         if launched == 0:
             raise Unknown("the profiler reports no kernels here")
-        if on.kernels and launched > MAX_KERNELS:
+        if machine.ops.fused and launched > MAX_KERNELS:
             raise AssertionError(f"{launched} kernels a step, more than {MAX_KERNELS}")
         return f"attention {machine.attend_name}, {launched} kernels a step of two layers"
 

@@ -176,10 +176,10 @@ def samples_for(weights: VocosWeights, frames: int) -> int:
 
 
 @contextmanager
-def fast_fp32(enabled: bool) -> Iterator[None]:
-    """TF32 for the matrix products inside (the convolutions have it by torch's default)."""
+def fp32_products(*, tf32: bool) -> Iterator[None]:
+    """Whether fp32 matrix products inside may use TF32 (the convolutions do by torch's default)."""
     before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = before or enabled
+    torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
         yield
     finally:

@@ -17,7 +17,8 @@ LARGEST = 2112
 
 
 def warm(engine: Engine, *, full: bool, progress: Callable[[str], None]) -> None:
-    """Run one job through the default buckets, or through all of them."""
+    """Run one job through the default buckets, or through all of them; those the compiler makes
+    anew after that, where it is asked for: a start never waits for it."""
     tables = engine.tables(build(7, -1.0))
     # A CPU captures nothing: one short run shows that the whole path works.
     lengths = list(DEFAULT_FRAMES) if engine.machine.graphs else [128]
@@ -27,6 +28,10 @@ def warm(engine: Engine, *, full: bool, progress: Callable[[str], None]) -> None
         progress(f"bucket {number} of {len(lengths)} ({frames} frames)")
         reference = min(REFERENCE_FRAMES, frames // 2)
         engine.render([_job(engine, frames, reference)], tables)
+    if full and engine.machine.graphs and engine.switches.compile:
+        for number, frames in enumerate(lengths, start=1):
+            progress(f"compiling bucket {number} of {len(lengths)} ({frames} frames)")
+            engine.compile_plan(frames)
 
 
 def _job(engine: Engine, frames: int, reference: int) -> Job:

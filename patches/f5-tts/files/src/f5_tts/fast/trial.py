@@ -1,0 +1,189 @@
+"""Whether our kernels compute here what plain torch computes: asked once, before they are used.
+
+A driver, a compiler or a chip that nobody has run them on then costs time and never the result:
+what is wrong is left to the library, with one line in the log that says so. The numbers are random
+and small; all of it takes some tens of milliseconds.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from f5_tts.fast.gemm import GATED, GELU, MENU, ROTARY, Norm, Tile
+from f5_tts.fast.ops import NORM_EPS, TorchOps, rotary_table
+from torch import Tensor
+
+# Rounding in half precision makes 1e-3 of it; a tile, a tail or an angle that is off makes more.
+BOUND = 1e-2
+_FRAMES = 96
+
+
+class Product(Protocol):
+    """As `gemm.Gemm`."""
+
+    def __call__(
+        self,
+        tile: Tile,
+        epilogue: int,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        out: Tensor,
+        *,
+        gate: Tensor | None = None,
+        norm: Norm | None = None,
+        table: Tensor | None = None,
+        frames: int = 0,
+        rotated: int = 0,
+    ) -> None: ...
+
+
+class Convolution(Protocol):
+    """As `conv.HopperConv`."""
+
+    def __call__(self, h: Tensor, lengths: Tensor, tile: int | None = None) -> Tensor: ...
+
+
+def same(got: Tensor, want: Tensor) -> bool:
+    """Equal to rounding; what is not a number is equal to nothing."""
+    want = want.float()
+    distance = torch.linalg.vector_norm(got.float() - want)
+    return bool(distance <= BOUND * torch.linalg.vector_norm(want))
+
+
+class _Draw:
+    """Random tensors on one device, always the same ones."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self._generator = torch.Generator(device).manual_seed(1)
+        self._device, self._dtype = device, dtype
+
+    def __call__(self, *shape: int) -> Tensor:
+        values = torch.randn(shape, generator=self._generator, device=self._device)
+        return values.to(self._dtype)
+
+
+@torch.inference_mode()
+def operators(own: TorchOps, plain: TorchOps) -> list[str]:
+    """Names of those operators of `own` that are not `plain`'s to rounding."""
+    weights = plain._weights
+    arch, device = weights.arch, weights.device
+    draw = _Draw(device, weights.dtype)
+    lengths = torch.tensor([_FRAMES - 13, _FRAMES - 40], dtype=torch.int32, device=device)
+    x, y = draw(2, _FRAMES, arch.dim), draw(2, _FRAMES, arch.dim)
+    gate, modulation = draw(arch.dim), draw(2, arch.dim)
+    wrong = [] if same(own.norm(x, modulation), plain.norm(x, modulation)) else ["norm"]
+    added = zip(
+        own.add_norm(x.clone(), y, gate, modulation),
+        plain.add_norm(x.clone(), y, gate, modulation),
+        strict=True,
+    )
+    if not all(same(got, want) for got, want in added):
+        wrong.append("add_norm")
+    table = rotary_table(arch.dim_head, _FRAMES, device)
+    qkv = draw(2, _FRAMES, 3, arch.heads, arch.dim_head)
+    for heads in (arch.heads, 1):
+        got = own.rotate(qkv.clone(), own.rotary_form(table), heads)
+        if not same(got, plain.rotate(qkv.clone(), plain.rotary_form(table), heads)):
+            wrong.append("rotate")
+            break
+    noise = draw(1, _FRAMES, arch.mel_dim).float()
+    joined = plain.input(noise, x.clone(), lengths)
+    if not same(own.input(noise, x.clone(), lengths), joined):
+        wrong.append("input")
+    if not _same_rows(own.positions(joined.clone(), lengths), joined, plain, lengths):
+        wrong.append("positions")
+    delta, strength = (torch.full(shape, 0.5, device=device) for shape in ((1,), (1, 1, 1)))
+    for guidance, rows in ((strength, 2), (None, 1)):
+        mine, theirs = noise.clone(), noise.clone()
+        own.advance(mine, own.project(x[:rows]), delta, guidance)
+        plain.advance(theirs, plain.project(x[:rows]), delta, guidance)
+        if not same(mine - noise, theirs - noise):
+            wrong.append("advance")
+            break
+    row = draw(64).view(torch.uint8)
+    own.take_row(row, taken := torch.zeros_like(row))
+    if not torch.equal(taken, row):
+        wrong.append("take_row")
+    return wrong
+
+
+def _same_rows(got: Tensor, h: Tensor, plain: TorchOps, lengths: Tensor) -> bool:
+    """Positions added to their input, within each row's length: behind it anything may be. Not
+    without the input: with some weights they are small beside it, and so is what rounding leaves
+    of them."""
+    want = plain.positions(h.clone(), lengths)
+    return all(
+        same(got[row, :length], want[row, :length]) for row, length in enumerate(lengths.tolist())
+    )
+
+
+@torch.inference_mode()
+def convolutions(conv: Convolution, plain: TorchOps, tiles: tuple[int, ...]) -> bool:
+    """Whether each tile of our convolution gives `plain`'s positions."""
+    weights = plain._weights
+    frames = max(tiles) + 30
+    draw = _Draw(weights.device, weights.dtype)
+    lengths = torch.tensor([frames, frames - 35], dtype=torch.int32, device=weights.device)
+    h = draw(2, frames, weights.arch.dim)
+    h[1, frames - 35 :] = 0
+    return all(_same_rows(conv(h.clone(), lengths, tile), h, plain, lengths) for tile in tiles)
+
+
+@torch.inference_mode()
+def products(
+    gemm: Product,
+    plain: TorchOps,
+    heads: int,
+    *,
+    frames: int = 1056,
+    dim: int = 1024,
+) -> list[str]:
+    """The first tile that is wrong, in words, or nothing: every tile of the menu with what follows
+    it, over several tiles a block, with tails, with rows that end within a tile."""
+    weights = plain._weights
+    draw = _Draw(weights.device, weights.dtype)
+    tokens, moments = 2 * frames, torch.empty(dim // 64, 2 * frames, 2, device=weights.device)
+    table = rotary_table(64, frames, weights.device)
+    x, gate, scale, shift = draw(tokens, dim), draw(dim), 1 + draw(dim) / 4, draw(dim)
+    residual, weight, bias = draw(tokens, dim), draw(dim, dim) * dim**-0.5, draw(dim)
+    summed = residual.float() + gate.float() * (F.linear(x, weight).float() + bias.float())
+    scaled = torch.empty_like(x)
+    for tile in MENU[GATED]:
+        for norm in (None, Norm(moments, scale, scaled)):
+            out = residual.clone()
+            gemm(tile, GATED, x, weight, bias, out, gate=gate, norm=norm)
+            if not same(out, summed):
+                return [f"a product with gate, {tile}"]
+        # From the last: what the products behind take for their norm.
+        parts = summed.view(tokens, -1, 64)
+        means = parts.mean(-1)
+        squares = (parts - means.unsqueeze(-1)).square().sum(-1)
+        want = torch.stack((means, squares), -1).transpose(0, 1)
+        if not (same(moments, want) and same(scaled, summed * scale.float() / 16)):
+            return [f"a product before a norm, {tile}"]
+    normed = F.layer_norm(summed, (dim,), scale.float(), shift.float(), NORM_EPS)
+    normed = normed.to(x.dtype)
+    for kind, features in ((GELU, 2 * dim), (ROTARY, 3 * heads * 64)):
+        weight, bias = draw(features, dim) * dim**-0.5, draw(features)
+        fold = torch.stack(
+            (F.linear(scale, weight).float(), F.linear(shift, weight).float() + bias.float())
+        )
+        cases = ((x, None), (scaled, Norm(moments, fold=fold)))
+        for given, norm in cases:
+            want = F.linear(x if norm is None else normed, weight, bias)
+            if kind == GELU:
+                want = F.gelu(want, approximate="tanh")
+            else:
+                shaped = want.view(2, frames, 3, heads, 64)
+                want = TorchOps.rotate(plain, shaped, table, heads).view(tokens, -1)
+            for tile in (one for one in MENU[kind] if features % one.features == 0):
+                out = torch.full_like(want, float("nan"))
+                gemm(tile, kind, given, weight, bias, out, norm=norm, table=table, frames=frames,
+                     rotated=heads)  # fmt: skip
+                if not same(out, want):
+                    what = "GELU" if kind == GELU else "rotary positions"
+                    return [f"a product with {what}, {tile}, norm {norm is not None}"]
+    return []
