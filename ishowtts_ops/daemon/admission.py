@@ -175,7 +175,10 @@ class JobQueue:
     def _running_seconds(self) -> float:
         if not self._running:
             return 0.0
-        return max(0.0, self._cost(self._running) - (time.monotonic() - self._taken_at))
+        left = self._cost(self._running) - (time.monotonic() - self._taken_at)
+        # Whoever is late is expected to take as long again: when clocks drop, those who are sent
+        # away are told so at once, and not only when the recent RTF has noticed.
+        return abs(left)
 
     def _cost(self, jobs: list[Job]) -> float:
         return sum(job.predicted_seconds for job in jobs) * self._pace.rtf

@@ -15,16 +15,16 @@ import hmac
 import ipaddress
 import logging
 import secrets
+import time
 from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ishowtts_ops.config import ApiKey
 from ishowtts_ops.config import Daemon as DaemonSettings
-from ishowtts_ops.daemon import journal
-from ishowtts_ops.daemon.deny import deny
-from ishowtts_ops.daemon.failures import RateLimited, Refusal, Unauthorized, answer_for
-from ishowtts_ops.daemon.metrics import Metrics
+from ishowtts_ops.daemon import hosts, journal
+from ishowtts_ops.daemon.deny import Book, deny
+from ishowtts_ops.daemon.failures import ForeignOrigin, RateLimited, Refusal, Unauthorized
 from ishowtts_ops.daemon.ratelimit import RateLimit
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,13 @@ OPEN_BELOW = ("/web/",)
 SPEECH = ("/v1/audio/speech", "/api/tts")
 """Paths whose requests count for the rate limit; a WebSocket's opening, each of its texts, and
 changes of voices do too."""
+KEY_PROTOCOL = "ishowtts-key."
+"""A subprotocol by which a page's WebSocket carries a key: browsers let it set no headers."""
 KEYS_REMEMBERED = 256
 GUESSES_PER_MINUTE = 30
 """Wrong keys of one address, which cost time to check."""
+ALONE_S = 0.005
+"""Since the last request for speech: its checking is over by then."""
 MOST_SCRYPT_BYTES = 256 << 20
 
 
@@ -112,12 +116,17 @@ def scrypt_hash(key: str) -> str:
 
 
 class Gate:
-    """ASGI middleware: names the caller, asks for the key, keeps the rate."""
+    """ASGI middleware: names the caller, asks for the key, keeps the rate.
 
-    def __init__(self, app: ASGIApp, settings: DaemonSettings, metrics: Metrics) -> None:
+    Args:
+        book: told of every refusal, and of its request's id.
+    """
+
+    def __init__(self, app: ASGIApp, settings: DaemonSettings, book: Book) -> None:
         self._app = app
-        self._metrics = metrics
+        self._book = book
         self._turn = asyncio.Lock()
+        self._last = 0.0
         self._guesses = RateLimit(GUESSES_PER_MINUTE)
         self.configure(settings)
 
@@ -134,9 +143,9 @@ class Gate:
         address = scope["client"][0] if scope.get("client") else "local"
         path: str = scope["path"]
         caller = address
+        name = None
         if self._keys and not _is_open(path):
             key = _key_of(scope)
-            name = None
             if key is not None:
                 # A known key is let in whatever others at that address try.
                 if not self._keys.is_remembered(key):
@@ -147,11 +156,14 @@ class Gate:
                 name = await self._keys.name_of(key)
                 if name is None:
                     self._guesses.spend(address)
-            needed = self._everyone or not _is_loopback(address)
+            needed = self._everyone or not is_loopback(address)
             if name is None and (needed or key is not None):
                 await self._refuse(scope, send, _unknown() if key else _missing())
                 return
             caller = name or address
+        if name is None and not _is_open(path) and not hosts.is_ours(hosts.host_of(scope)):
+            await self._refuse(scope, send, _strange_name(hosts.host_of(scope)))
+            return
         if self._rate and _is_work(scope, path):
             wait = self._rate.wait(caller)
             if wait > 0:
@@ -162,11 +174,17 @@ class Gate:
         if scope["type"] == "websocket":
             scope.setdefault("state", {})["spend"] = lambda: self._spend(caller)
         if path in SPEECH:
-            # One a turn of the event loop: checking takes half a millisecond, and of two hundred
-            # that come at once all would have their turn before anybody else, health included.
+            await self._take_turn()
+        await self._app(scope, receive, send)
+
+    async def _take_turn(self) -> None:
+        """One a turn of the event loop: checking takes half a millisecond, and of two hundred that
+        come at once all would have their turn before anybody else, health included. Whoever comes
+        alone need not wait for one."""
+        before, self._last = self._last, time.monotonic()
+        if self._last - before < ALONE_S or self._turn.locked():
             async with self._turn:
                 await asyncio.sleep(0)
-        await self._app(scope, receive, send)
 
     def _spend(self, caller: str) -> float:
         """One more text on a WebSocket: 0, or after how many seconds it may come."""
@@ -176,8 +194,7 @@ class Gate:
         return wait
 
     async def _refuse(self, scope: Scope, send: Send, refusal: Refusal) -> None:
-        row = answer_for(refusal)
-        self._metrics.refused("none", row.outcome, refusal.code or row.code)
+        self._book(refusal, scope["state"]["request_id"])
         wanted = {"www-authenticate": "Bearer"} if isinstance(refusal, Unauthorized) else {}
         await deny(scope, send, refusal, wanted)
 
@@ -187,7 +204,19 @@ def _missing() -> Unauthorized:
 
 
 def _unknown() -> Unauthorized:
-    return Unauthorized("The API key is not known here.", code="invalid_api_key")
+    return Unauthorized(
+        "The API key is not known here.",
+        "`ishowtts-ops config key NAME` makes one, on the daemon's box.",
+        code="invalid_api_key",
+    )
+
+
+def _strange_name(host: str) -> ForeignOrigin:
+    return ForeignOrigin(
+        f"Under the name {host[:100]!r} this daemon wants an API key.",
+        "Ask by its address, or have the proxy send that as Host.",
+        code="foreign_host",
+    )
 
 
 def _too_many_guesses(wait: float) -> RateLimited:
@@ -214,6 +243,9 @@ def _key_of(scope: Scope) -> bytes | None:
             return bytes(value[7:].strip())
         if name == b"x-api-key":
             given = bytes(value.strip())
+    for name in scope.get("subprotocols", ()):
+        if name.startswith(KEY_PROTOCOL):
+            given = given or name.removeprefix(KEY_PROTOCOL).encode()
     return given or None
 
 
@@ -229,7 +261,8 @@ def _is_work(scope: Scope, path: str) -> bool:
     )
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Is it this machine's own?"""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -35,17 +35,22 @@ class Delivery:
 
     def __init__(self, admit: Admit, receive: Receive | None = None) -> None:
         loop = asyncio.get_running_loop()
+        # The reply knows the queue alone: with a way from the job back to here, its speech would
+        # stay in memory until the collector comes, and the collector would come often.
         self._events: asyncio.Queue[Event] = asyncio.Queue()
+        events = self._events
         self.timings: Timings | None = None
         self._held: tuple[Samples, ...] = ()
         self.admitted = admit(
-            lambda event: _ignore(loop.call_soon_threadsafe(self._events.put_nowait, event)),
+            lambda event: _ignore(loop.call_soon_threadsafe(events.put_nowait, event)),
         )
         self._over = False
         # Also when the engine hangs, those who still wait get their answer on time.
         left = self.admitted.job.deadline - time.monotonic()
         self._deadline = loop.call_later(max(0.0, left), self._expire)
-        self._watcher = loop.create_task(self._watch(receive)) if receive else None
+        if receive:
+            # Ends by itself: a server says `disconnect` also once the answer is out.
+            self._watcher = loop.create_task(self._watch(receive))
 
     async def next(self) -> Samples | None:
         """The next piece of speech, None after the last.
@@ -60,7 +65,12 @@ class Delivery:
         if isinstance(event, Done):
             self.timings, self._held = event.timings, event.held
             return None
-        raise event.refusal
+        refusal = event.refusal
+        try:
+            raise refusal
+        finally:
+            # Its traceback has this frame, which must not have it.
+            del event, refusal
 
     async def rest(self) -> list[Samples]:
         """All pieces that are left, once the last is there; closes.
@@ -84,8 +94,6 @@ class Delivery:
     def close(self) -> None:
         """Let go; a job that is not over is cancelled."""
         self._deadline.cancel()
-        if self._watcher:
-            self._watcher.cancel()
         if not self._over:
             self._over = True
             self.admitted.worker.cancel(self.admitted.job)
@@ -96,7 +104,9 @@ class Delivery:
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.cancel()
+        del self._watcher
+        if not self._over:
+            self.cancel()
 
 
 async def encoded(

@@ -4,7 +4,7 @@ a WebSocket that is not opened."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from starlette.types import Scope, Send
 
@@ -14,6 +14,9 @@ from ishowtts_ops.daemon.failures import Refusal
 POLICY_VIOLATION = 1008
 HTTP_RESPONSE = "websocket.http.response"
 """ASGI's extension by which a WebSocket is answered with a status of HTTP."""
+
+Book = Callable[[Refusal, str], None]
+"""Told of a refusal before there is a route, and of its request's id."""
 
 
 async def deny(

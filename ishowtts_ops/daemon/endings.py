@@ -42,6 +42,7 @@ class Endings:
     def spoken(self, job: Job, timings: Timings) -> None:
         """All its speech was sent."""
         if job.finish():
+            job.rescue = None
             # Who waits comes before the books.
             job.done(timings)
             self._observer(job, timings)
@@ -51,7 +52,8 @@ class Endings:
         if not job.finish():
             return
         theirs = isinstance(refusal, (NotReady, EngineFailed))
-        if theirs and not job.begun and job.rescue is not None and job.rescue(refusal):
+        rescue, job.rescue = job.rescue, None
+        if theirs and not job.begun and rescue is not None and rescue(refusal):
             return
         job.tell(Failed(refusal))
         self._observer(job, refusal)

@@ -3,9 +3,11 @@
 Refusal
 ├── BadInput        the request is off; names the field
 ├── BodyTooLarge
+├── HeadTooLarge    more headers than anybody needs
 ├── Unauthorized    no API key, or one that is not known
 ├── ForeignOrigin   a page of another machine
 ├── RateLimited     this caller asks too often
+├── Crowded         too many connections are open
 ├── BadVoice        a recording or transcript that is none; carries every reason
 ├── VoiceConflict   the voice is there already, or cannot be changed
 ├── StoreFailed     the disk does not take a voice
@@ -67,6 +69,10 @@ class BodyTooLarge(Refusal):
     pass
 
 
+class HeadTooLarge(Refusal):
+    pass
+
+
 class Unauthorized(Refusal):
     pass
 
@@ -76,6 +82,10 @@ class ForeignOrigin(Refusal):
 
 
 class RateLimited(Refusal):
+    pass
+
+
+class Crowded(Refusal):
     pass
 
 
@@ -156,9 +166,11 @@ class Answer:
 TABLE: Mapping[type[Refusal], Answer] = {
     BadInput: Answer(400, "invalid_request_error", "invalid_value", "invalid"),
     BodyTooLarge: Answer(413, "invalid_request_error", "body_too_large", "invalid"),
+    HeadTooLarge: Answer(431, "invalid_request_error", "head_too_large", "invalid"),
     Unauthorized: Answer(401, "authentication_error", "missing_api_key", "unauthorized"),
     ForeignOrigin: Answer(403, "invalid_request_error", "foreign_origin", "invalid"),
     RateLimited: Answer(429, "rate_limit_error", "rate_limited", "rate_limited"),
+    Crowded: Answer(429, "rate_limit_error", "too_many_connections", "rate_limited"),
     BadVoice: Answer(422, "invalid_request_error", "bad_voice", "invalid"),
     VoiceConflict: Answer(409, "invalid_request_error", "voice_conflict", "invalid"),
     StoreFailed: Answer(507, "server_error", "storage_failed", "failed"),

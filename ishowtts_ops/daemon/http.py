@@ -8,13 +8,12 @@ import re
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import ishowtts_ops
 from ishowtts_ops.daemon import failures
-from ishowtts_ops.daemon.deny import HTTP_RESPONSE
+from ishowtts_ops.daemon.deny import HTTP_RESPONSE, Book
 from ishowtts_ops.daemon.direct import Direct
 from ishowtts_ops.daemon.failures import Refusal
 from ishowtts_ops.daemon.openapi import add_description
@@ -29,7 +28,10 @@ from ishowtts_ops.daemon.websocket import add_websocket
 from ishowtts_ops.host import Host
 
 REQUEST_ID = "X-Request-Id"
+_ID = REQUEST_ID.lower().encode()
 _STARTS = ("http.response.start", "websocket.accept", f"{HTTP_RESPONSE}.start")
+MOST_OF_PATH = 100
+"""Characters of a wrong path that its answer repeats."""
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -59,10 +61,14 @@ def build_app(service: Service, host: Host | None = None) -> ASGIApp:
     return Direct(app, SPEECH_PATH, speech, _refused, _bug)
 
 
-def outermost(app: ASGIApp) -> ASGIApp:
+def outermost(app: ASGIApp, book: Book) -> ASGIApp:
     """What stands before everything, keys included: an id for every answer, and pages of other
-    machines are kept out."""
-    return RequestIds(Origins(app))
+    machines are kept out.
+
+    Args:
+        book: told of those, and of their requests' ids.
+    """
+    return RequestIds(Origins(app, book))
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -71,10 +77,22 @@ async def _refused(_: Request, error: Exception) -> Response:
     return JSONResponse(failures.body_of(error), row.status, failures.headers_of(error))
 
 
-async def _http_error(_: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What the framework refuses: paths and methods that there are not."""
     assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    body = failures.error_body(str(error.detail), "invalid_request_error", code)
+    path = request.url.path[:MOST_OF_PATH]
+    if error.status_code == 404:
+        code, words = (
+            "not_found",
+            f"There is nothing at {path}. GET /openapi.json has all there is.",
+        )
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        code = "method_not_allowed"
+        words = f"{request.method} is not for {path}, which takes {allowed}."
+    else:
+        code, words = "http_error", f"{error.detail}."
+    body = failures.error_body(words, "invalid_request_error", code)
     return JSONResponse(body, error.status_code, error.headers)
 
 
@@ -96,13 +114,18 @@ class RequestIds:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        given = dict(scope["headers"]).get(REQUEST_ID.lower().encode(), b"").decode("latin-1")
+        given = next((value for name, value in scope["headers"] if name == _ID), b"").decode(
+            "latin-1"
+        )
         request_id = given if _GOOD_ID.fullmatch(given) else os.urandom(16).hex()
         scope.setdefault("state", {})["request_id"] = request_id
+        if scope.get("method") == "HEAD":
+            # Whatever can be got can be asked for like this; the server leaves the body out.
+            scope = {**scope, "method": "GET"}
 
         async def with_id(message: Message) -> None:
             if message["type"] in _STARTS:
-                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+                message["headers"] = [*message.get("headers", ()), (_ID, request_id.encode())]
             await send(message)
 
         await self._app(scope, receive, with_id)

@@ -59,7 +59,8 @@ class Job:
         predicted_seconds: of speech.
         caller: whose it is, for fairness: a key's name or an address.
         rescue: asked once when the engine cannot speak it and nothing of it was sent yet; true when
-            somebody else took it over, who then ends it.
+            somebody else took it over, who then ends it. None once it has ended: it leads back to
+            the job, which would only be freed by the collector.
         whole: the caller wants all of it at the end, so nothing is sent before.
     """
 

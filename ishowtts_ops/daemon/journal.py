@@ -83,5 +83,13 @@ def setup(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Its start and stop lines say nothing that ours do not.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # Its start and stop lines, and its words for what is no HTTP, say nothing that ours do not.
+    server = logging.getLogger("uvicorn.error")
+    server.setLevel(logging.ERROR)
+    server.addFilter(_is_no_refused_socket)
+
+
+def _is_no_refused_socket(record: logging.LogRecord) -> bool:
+    """uvicorn takes a WebSocket that was answered with a status of HTTP for one that was forgotten,
+    and calls every such refusal an error. It is answered, and booked."""
+    return not record.getMessage().startswith("ASGI callable returned without completing handshake")

@@ -10,6 +10,8 @@ from ishowtts_ops.daemon.audio import SILENCE_PEAK, peak
 from ishowtts_ops.daemon.engine import Cancel, Cancelled, Samples
 from ishowtts_ops.daemon.failures import BadAudio
 
+AGAIN = "Try again, or with other words or another seed."
+
 
 def audible(pieces: Iterable[Samples], cancelled: Cancel) -> Iterator[Samples]:
     """The engine's audio, once it is known not to be silence: leading silence is held back, so that
@@ -26,11 +28,11 @@ def audible(pieces: Iterable[Samples], cancelled: Cancel) -> Iterator[Samples]:
             raise Cancelled
         loudest = peak(samples)
         if not np.isfinite(loudest):
-            raise BadAudio("The engine made audio that is not a number.", retry_after=1)
+            raise BadAudio("The engine made audio that is not a number.", AGAIN, retry_after=1)
         loud = loud or loudest > SILENCE_PEAK
         held.append(samples)
         if loud:
             yield from held
             held.clear()
     if not loud:
-        raise BadAudio("The engine made nothing but silence.")
+        raise BadAudio("The engine made nothing but silence.", AGAIN, retry_after=1)

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 FILE = "lives.json"
 KILLED = "killed"
 """It did not say why it ended: a crash, the watchdog, a power cut."""
+CAUSES = (KILLED, "device", "refused", "bug", "leak")
+"""All that there are."""
 
 
 class Lives:

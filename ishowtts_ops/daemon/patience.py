@@ -3,6 +3,11 @@
 uvicorn waits for ever for the rest of a request and for a reader who stopped reading. A few hundred
 such connections, by malice or by a player that was paused over night, would use up all the daemon
 has. Speech under way is not counted: while the engine works, nobody waits for the client.
+
+A WebSocket may say nothing for hours. Its client counts as gone when bytes are on their way to it
+and none is acknowledged for that long; there always are some, since pings are sent. Waiting for
+their answers instead would end every player that is minutes behind, as one is who plays a piece
+before it reads the next: pings come behind all the speech that it has not read yet.
 """
 
 from __future__ import annotations
@@ -14,17 +19,23 @@ import logging
 import os
 import socket
 import struct
+import sys
 import termios
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 from ishowtts_ops.daemon import journal
+from ishowtts_ops.daemon.deny import Book
+from ishowtts_ops.daemon.wire import Guarded
 
 log = logging.getLogger(__name__)
 
+LOOKS = 4
+"""At a WebSocket, in the time that it has."""
+_BYTES_ACKED = slice(120, 128)
+"""Of struct tcp_info: tcpi_bytes_acked, since Linux 4.1."""
 
-class Patient(HttpToolsProtocol):
+
+class Patient(Guarded):
     """A connection that is cut off when its client lets us wait too long: for a request, from the
     connection or its first byte to its last; or with a full buffer, in which nothing moves.
 
@@ -39,6 +50,8 @@ class Patient(HttpToolsProtocol):
         self._sending: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._unread = 0
+        self._acked = 0
+        self._moved = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -58,9 +71,10 @@ class Patient(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        # From here on pings find out who is gone.
         self._arrived()
         super().handle_websocket_upgrade()
+        self._acked, self._moved = 0, self.loop.time()
+        self._look_at_socket()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -97,6 +111,22 @@ class Patient(HttpToolsProtocol):
         else:
             self._cut("does not read its answer")
 
+    def _look_at_socket(self) -> None:
+        if self.transport.is_closing():
+            return
+        acked, now = self._acked_bytes(), self.loop.time()
+        if acked != self._acked or not self._waiting_bytes():
+            self._acked, self._moved = acked, now
+        elif now - self._moved >= self.seconds:
+            self._cut("does not read its WebSocket")
+            return
+        self.loop.call_later(self.seconds / LOOKS, self._look_at_socket)
+
+    def _acked_bytes(self) -> int:
+        wire: socket.socket = self.transport.get_extra_info("socket")
+        info = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.stop)
+        return int.from_bytes(info[_BYTES_ACKED], sys.byteorder)
+
     def _waiting_bytes(self) -> int:
         """Ours and the kernel's: its buffer holds megabytes and asks for more only when a third is
         gone, which takes a player of 64 kbit/s minutes."""
@@ -117,6 +147,6 @@ class Patient(HttpToolsProtocol):
         return number
 
 
-def patient(seconds: float) -> type[Patient]:
-    """The protocol with another patience."""
-    return type("Patient", (Patient,), {"seconds": seconds})
+def patient(seconds: float, book: Book) -> type[Patient]:
+    """The protocol with another patience, and with somebody who keeps books."""
+    return type("Patient", (Patient,), {"seconds": seconds, "book": staticmethod(book)})

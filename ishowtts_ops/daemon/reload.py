@@ -27,6 +27,8 @@ WHILE_RUNNING = frozenset(
         "daemon.deadline_ms",
         "daemon.max_text_chars",
         "daemon.max_audio_seconds",
+        "daemon.max_websockets",
+        "daemon.max_websockets_per_client",
         "daemon.fallback",
         "daemon.normalize",
         "daemon.batch",

@@ -14,25 +14,34 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ishowtts_ops.daemon.deny import deny
+from ishowtts_ops.daemon.deny import Book, deny
 from ishowtts_ops.daemon.failures import ForeignOrigin
 
+ORIGIN = b"origin"
 HARMLESS = ("GET", "HEAD")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Origins:
-    """ASGI middleware; see the module."""
+    """ASGI middleware; see the module.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        book: told of every refusal, and of its request's id.
+    """
+
+    def __init__(self, app: ASGIApp, book: Book) -> None:
         self._app = app
+        self._book = book
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(raw=scope.get("headers", []))
-        origin = headers.get("origin")
-        if scope["type"] not in ("http", "websocket") or origin is None:
+        given = scope.get("headers", ())
+        if scope["type"] not in ("http", "websocket") or all(name != ORIGIN for name, _ in given):
+            # Not from a page, as most are.
             await self._app(scope, receive, send)
-        elif not is_ours(origin, headers.get("host", "")):
+            return
+        headers = Headers(raw=given)
+        origin = headers["origin"]
+        if not is_ours(origin, headers.get("host", "")):
             await self._stranger(scope, receive, send)
         elif scope["type"] == "http":
             await self._ours(scope, receive, send, origin)
@@ -44,8 +53,12 @@ class Origins:
             # Without CORS headers the browser keeps the answer from the page.
             await self._app(scope, receive, send)
         else:
-            words = "Pages of other machines may not use this daemon."
-            await deny(scope, send, ForeignOrigin(words))
+            refusal = ForeignOrigin(
+                "Pages of other machines may not use this daemon.",
+                "Serve the page from this machine, or ask from its server.",
+            )
+            self._book(refusal, scope["state"]["request_id"])
+            await deny(scope, send, refusal)
 
     async def _ours(self, scope: Scope, receive: Receive, send: Send, origin: str) -> None:
         async def with_cors(message: Message) -> None:

@@ -79,7 +79,7 @@ async def read(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
     async for chunk in request.stream():
         data += chunk
         if len(data) > most:
-            raise BodyTooLarge(f"The body is larger than {most} bytes.")
+            raise BodyTooLarge(f"The body is larger than {most} bytes.", "Send less at once.")
     return bytes(data)
 
 

@@ -9,9 +9,9 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
 from ishowtts_ops.daemon import metrics
-from ishowtts_ops.daemon.notify import HUNG
 from ishowtts_ops.daemon.openapi import described, errors
 from ishowtts_ops.daemon.service import Service
+from ishowtts_ops.daemon.watchdog import HUNG
 from ishowtts_ops.host import Host
 
 THERMAL = "/sys/class/thermal"

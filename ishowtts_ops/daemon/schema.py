@@ -190,7 +190,11 @@ def parse_as(kind: type[Body], raw: bytes | str) -> Body:
 def validate(kind: type[Body], data: Any) -> Body:
     """The same for JSON that was read already."""
     if not isinstance(data, dict):
-        raise BadInput("The body must be a JSON object.", code="invalid_json")
+        raise BadInput(
+            "The body must be a JSON object.",
+            "GET /openapi.json has its fields.",
+            code="invalid_json",
+        )
     _refuse_surrogates(data)
     try:
         return kind.model_validate(data)
@@ -206,7 +210,11 @@ def read_json(raw: bytes | str) -> Any:
     try:
         return json.loads(text, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"The body is not JSON: {error}.", code="invalid_json") from None
+        raise BadInput(
+            f"The body is not JSON: {error}.",
+            "GET /openapi.json has its fields.",
+            code="invalid_json",
+        ) from None
 
 
 def _constant(name: str) -> None:

@@ -33,7 +33,6 @@ from ishowtts_ops.daemon.memory import MemoryUse, memory_use
 from ishowtts_ops.daemon.metrics import Metrics
 from ishowtts_ops.daemon.metrics_box import BoxReadings
 from ishowtts_ops.daemon.metrics_lives import Lives
-from ishowtts_ops.daemon.notify import Notifier, Watch
 from ishowtts_ops.daemon.pulse import Condition, Pulse
 from ishowtts_ops.daemon.reload import Reloader, Source
 from ishowtts_ops.daemon.sentinel import Leak, LeakWatch, Sentinel
@@ -41,6 +40,7 @@ from ishowtts_ops.daemon.server import LAST_WORDS_S, Server, listen
 from ishowtts_ops.daemon.service import Service
 from ishowtts_ops.daemon.voices import load_voices
 from ishowtts_ops.daemon.voices import state_folder as voices_folder
+from ishowtts_ops.daemon.watchdog import Notifier, Watch
 from ishowtts_ops.daemon.worker import Worker
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host
@@ -122,7 +122,7 @@ class Daemon:
         self._sentinel = self._make_sentinel()
         self._publish()
         self._socket = listen(self._settings.host, self._settings.port)
-        gate = Gate(build_app(self._service, host), self._settings, self._metrics)
+        gate = Gate(build_app(self._service, host), self._settings, self._service.refused)
         self._reloader = Reloader(
             source,
             settings,
@@ -134,7 +134,11 @@ class Daemon:
             lambda: self._settle_batching(self._primary),
         )
         self._server = Server(
-            outermost(gate), self._started, self._signalled, self._settings.client_seconds
+            outermost(gate, self._service.refused),
+            self._started,
+            self._signalled,
+            self._settings.client_seconds,
+            self._service.refused,
         )
 
     def _worker(

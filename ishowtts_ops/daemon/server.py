@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
+from ishowtts_ops.daemon.deny import Book
 from ishowtts_ops.daemon.patience import patient
 from ishowtts_ops.daemon.routes_speech import MAX_BODY_BYTES
 from ishowtts_ops.errors import OpsError
@@ -17,6 +18,8 @@ from ishowtts_ops.errors import OpsError
 KEEP_ALIVE_S = 75
 """Longer than clients keep an idle connection (httpx: 5 s, browsers: a minute), so that it is never
 we who close it just as the next request comes."""
+PING_S = 20.0
+"""Proxies commonly end a WebSocket on which nothing passes for a minute."""
 LAST_WORDS_S = 1
 """For answers that are on their way out when the daemon ends, and for the engine's thread."""
 
@@ -28,6 +31,7 @@ class Server(uvicorn.Server):
         on_started: the socket answers.
         on_signal: given its number; called as a signal handler, in the middle of anything.
         client_seconds: how long a client may let us wait; see `patience`.
+        book: told of what was refused before there was a request, and of its id.
     """
 
     def __init__(
@@ -36,16 +40,21 @@ class Server(uvicorn.Server):
         on_started: Callable[[], None],
         on_signal: Callable[[int], None],
         client_seconds: float,
+        book: Book,
     ) -> None:
         config = uvicorn.Config(
             app,
-            http=patient(client_seconds),
+            http=patient(client_seconds, book),
             log_config=None,
             access_log=False,
             lifespan="off",
             ws="auto",
             ws_max_size=MAX_BODY_BYTES,
             ws_per_message_deflate=False,
+            # A client who plays what it gets before it reads on answers a ping minutes later: what
+            # it reads is what tells that it lives, see `patience`. Pings are still sent.
+            ws_ping_interval=min(PING_S, client_seconds / 3),
+            ws_ping_timeout=None,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=LAST_WORDS_S,

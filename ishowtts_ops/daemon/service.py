@@ -26,6 +26,7 @@ from ishowtts_ops.daemon.failures import (
 from ishowtts_ops.daemon.job import Job, Priority, Reply
 from ishowtts_ops.daemon.metrics import Metrics
 from ishowtts_ops.daemon.schema import OPENAI_MODELS, SpeechBody
+from ishowtts_ops.daemon.sockets import Sockets
 from ishowtts_ops.daemon.voices import Voices
 from ishowtts_ops.daemon.worker import Worker
 
@@ -78,6 +79,7 @@ class Service:
             "cfg_strength": manifest.cfg_strength,
         }
         self.accounts = Accounts(metrics)
+        self.sockets = Sockets()
         self._publish()
 
     # ---- speech ------------------------------------------------------------------------------
@@ -289,6 +291,9 @@ class Service:
     def _publish(self) -> None:
         worker, metrics = self.primary, self.metrics
         metrics.info.info({"version": ishowtts_ops.__version__, "engine": worker.engine.name})
+        for one in (worker, self.fallback):
+            if one is not None:
+                metrics.expect(one.engine.name)
         metrics.gauge(
             "ishowtts_ready",
             "1 when requests are welcome.",
@@ -312,8 +317,8 @@ class Service:
             "Since the engine thread last made progress.",
             worker.pulse.age,
         )
-        metrics.gauge(
-            "ishowtts_canaries_passed",
+        metrics.counter(
+            "ishowtts_canaries",
             "Canaries the idle engine has spoken since the start.",
             lambda: float(worker.canaries),
         )
@@ -326,6 +331,9 @@ class Service:
             "ishowtts_batch_gain_ratio",
             "Speech per second of the best batch that was measured, over one by one; NaN before.",
             lambda: max(worker.batching.gains.values(), default=float("nan")),
+        )
+        metrics.gauge(
+            "ishowtts_websockets", "WebSockets that are open.", lambda: float(len(self.sockets))
         )
         metrics.gauge("ishowtts_voices", "Voices on offer.", lambda: float(len(self.voices)))
         metrics.gauge(

@@ -28,6 +28,8 @@ from ishowtts_ops.daemon.listen import audible
 
 log = logging.getLogger(__name__)
 
+AGAIN = "Try again; the daemon's journal says more under this request's id."
+
 
 class Speaker:
     """On the engine's thread.
@@ -101,14 +103,15 @@ class Speaker:
             self._out_of_memory(job, error)
         except DeviceLost as error:
             log.exception("the device is lost id=%s", job.id)
-            why = f"The engine failed: {sentence(error)}"
+            why = f"The engine failed: {sentence(error).rstrip('.')}."
             self._endings.refuse(job, self._endings.restarting(why))
             raise
         except Refusal as refusal:
             self._failed(job, refusal)
         except Exception as error:
             log.exception("the engine failed id=%s", job.id)
-            self._failed(job, EngineFailed(f"The engine failed: {sentence(error)}", retry_after=1))
+            words = f"The engine failed: {sentence(error).rstrip('.')}."
+            self._failed(job, EngineFailed(words, AGAIN, retry_after=1))
         else:
             self._spoken(job, begun, first, time.monotonic(), frames)
 
@@ -150,7 +153,9 @@ class Speaker:
         self._engine.free()
         if job.begun:
             # Its beginning was sent already and cannot be said again.
-            self._failed(job, EngineFailed("The device is out of memory.", code="out_of_memory"))
+            self._failed(
+                job, EngineFailed("The device is out of memory.", AGAIN, code="out_of_memory")
+            )
             return
         job.forget()
         begun = time.monotonic()

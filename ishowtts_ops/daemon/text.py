@@ -12,6 +12,9 @@ from ishowtts_ops.daemon.failures import BadInput
 
 FIELD = "input"
 _SPACES = re.compile(r"\s+")
+_ASCII_WORD = re.compile(r"[A-Za-z0-9$+<=>^`|~]")
+"""ASCII's letters, digits and symbols (L, N and S): what can be spoken."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _JOINERS = "\u200c\u200d"
 """Format characters that carry meaning in Persian, Indic scripts and emoji; all others go."""
 
@@ -27,6 +30,9 @@ def clean(text: str, max_chars: int, field: str = FIELD) -> str:
         BadInput: with that field.
     """
     refuse_long(text, max_chars, field)
+    if text.isascii() and text.isprintable() and _ASCII_WORD.search(text):
+        # All of what follows changes nothing here but the spaces.
+        return _SPACES.sub(" ", text).strip()
     refuse_surrogates(text, field)
     for position, char in enumerate(text):
         if unicodedata.category(char) == "Cc" and not char.isspace():
@@ -66,7 +72,7 @@ def refuse_surrogates(text: str, field: str) -> None:
     Raises:
         BadInput: naming `field`.
     """
-    if any("\ud800" <= char <= "\udfff" for char in text):
+    if not text.isascii() and _SURROGATE.search(text):
         raise BadInput(
             f"`{field}` is not valid UTF-8 text.",
             "Encode the request as UTF-8.",

@@ -67,7 +67,11 @@ async def read_form(request: Request, fields: tuple[str, ...]) -> Mapping[str, s
     raw = await read(request, MAX_UPLOAD_BYTES)
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != "multipart/form-data":
-        raise BadInput("The body must be multipart/form-data.", code="invalid_form")
+        raise BadInput(
+            "The body must be multipart/form-data.",
+            "With curl: -F text='the words spoken' -F audio=@recording.wav",
+            code="invalid_form",
+        )
     form: dict[str, str | bytes] = {}
     for name, value in await _parts(request.headers, raw):
         refuse_surrogates(name, "body")

@@ -132,7 +132,7 @@ class Voices:
         if new and voice_id in self._all:
             raise VoiceConflict(
                 f"There is a voice {voice_id!r} already.",
-                f"PUT /v1/voices/{voice_id} replaces it.",
+                f"PUT /v1/voices/{voice_id} replaces it, as `voices add --replace` does.",
                 param="id",
                 code="voice_exists",
             )
@@ -181,7 +181,13 @@ class Voices:
             return self._base.get(voice_id)
 
     def _refuse_removal(self, voice_id: str) -> None:
-        self.get(voice_id)
+        voice = self.get(voice_id)
+        if voice.builtin and voice_id not in self._added:
+            raise VoiceConflict(
+                f"The voice {voice_id!r} is built into the engine.",
+                "Only added voices can be deleted.",
+                code="voice_read_only",
+            )
         if voice_id not in self._added:
             raise VoiceConflict(
                 f"The voice {voice_id!r} belongs to the box's configuration.",

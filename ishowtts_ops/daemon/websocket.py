@@ -2,19 +2,20 @@
 sentence, and can be taken back.
 
 In, as JSON text:
-    {"type": "speak", "id": "a", "input": "…", …}   the fields of POST /v1/audio/speech;
-                                                     response_format left out is pcm
+    {"type": "speak", "id": "a", "input": "…", …}   the fields of POST /v1/audio/speech; left out,
+                                                     response_format is pcm, and fallback true
     {"type": "cancel", "id": "a"}                    without id: everything
 
 Out, in the order in which they were asked for:
     {"type": "begin", "id": "a", "sentences": 2, "format": "pcm", "sample_rate": 24000}
     {"type": "sentence", "id": "a", "index": 0, "text": "…", "engine": …, "voice": …,
-     "fallback": false, "ignored": ["names of fields that were not obeyed"]}
+     "fallback": false, "ignored": ["names of fields that were not obeyed"], "request_id": "…"}
     binary frames: this sentence, a whole file in its format
     {"type": "sentence_end", "id": "a", "index": 0, "usage": {…}, "timings": {…}}
     {"type": "end", "id": "a"}  |  {"type": "cancelled", "id": "a"}
-    {"type": "error", "id": "a", "error": {…}}       as in every other answer
+    {"type": "error", "id": "a", "error": {…}, "request_id": "…"}    as in every other answer
 
+`request_id` is what the journal calls it: that of the connection and the number of the sentence.
 One caller's sentences queue one after another, so others are not kept waiting by a long text.
 """
 
@@ -34,9 +35,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ishowtts_ops.daemon import failures
 from ishowtts_ops.daemon.audio import ENCODERS
+from ishowtts_ops.daemon.auth import CALLER
 from ishowtts_ops.daemon.delivery import Delivery, encoded
+from ishowtts_ops.daemon.deny import deny
 from ishowtts_ops.daemon.engine import SAMPLE_RATE
-from ishowtts_ops.daemon.failures import BadInput, CallerGone, QueueFull, RateLimited, Refusal
+from ishowtts_ops.daemon.failures import (
+    BadInput,
+    CallerGone,
+    Crowded,
+    NotThere,
+    QueueFull,
+    RateLimited,
+    Refusal,
+)
 from ishowtts_ops.daemon.routes_speech import unheard
 from ishowtts_ops.daemon.schema import SpeechBody, read_json, validate
 from ishowtts_ops.daemon.service import Service
@@ -44,6 +55,10 @@ from ishowtts_ops.daemon.sse import account
 from ishowtts_ops.daemon.text import pieces
 
 PATH = "/v1/audio/stream"
+SUBPROTOCOL = "ishowtts"
+"""That there is one at all is for pages, which send their key as another."""
+DEFAULTS = {"response_format": "pcm", "fallback": True}
+"""Where they differ from POST /v1/audio/speech: what comes here is a live chat's."""
 MOST_WAITING = 32
 """Texts that one connection may have waiting."""
 MAX_ID_CHARS = 128
@@ -58,8 +73,31 @@ def add_websocket(app: FastAPI, service: Service) -> None:
 
     @app.websocket(PATH)
     async def stream(socket: WebSocket) -> None:
-        await socket.accept()
-        await Session(service, socket).run()
+        request_id: str = socket.scope["state"]["request_id"]
+        try:
+            with service.sockets.held(CALLER.get(), service.settings.daemon):
+                # Browsers give up where none of what they offer is taken.
+                offered = socket.scope.get("subprotocols", ())
+                await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+                await Session(service, socket).run()
+        except Crowded as crowded:
+            service.refused(crowded, request_id)
+            await deny(socket.scope, socket.send, crowded)
+
+    @app.get(PATH, include_in_schema=False)
+    async def plain() -> None:
+        raise NotThere(
+            "This is a WebSocket, which a plain request does not open.",
+            f"Connect to ws://HOST:PORT{PATH}.",
+            code="websocket_only",
+        )
+
+    @app.websocket("/{path:path}")
+    async def nowhere(socket: WebSocket) -> None:
+        refusal = NotThere(
+            f"There is no WebSocket at {socket.url.path}.", f"Connect to {PATH}.", code="not_found"
+        )
+        await deny(socket.scope, socket.send, refusal)
 
 
 @dataclass(eq=False)
@@ -123,7 +161,7 @@ class Session:
                 self._obey(known, data)
             except Refusal as refusal:
                 self._service.refused(refusal, self._request_id)
-                await self._error(known, refusal)
+                await self._error(known, refusal, self._request_id)
 
     def _id(self, data: Any) -> str:
         if not isinstance(data, dict):
@@ -155,8 +193,12 @@ class Session:
                 "Try again after the time in retry_after.",
                 retry_after=wait,
             )
-        fields = {name: value for name, value in data.items() if name not in ("type", "id")}
-        body = validate(SpeechBody, {"response_format": "pcm", **fields})
+        fields = {
+            name: value
+            for name, value in data.items()
+            if name not in ("type", "id") and (value is not None or name == "input")
+        }
+        body = validate(SpeechBody, {**DEFAULTS, **fields})
         if body.stream_format is not None:
             raise BadInput("`stream_format` has no meaning here.", param="stream_format")
         # All that can be known to be wrong is said now, not when its turn comes.
@@ -196,7 +238,7 @@ class Session:
         except CallerGone:
             pass
         except Refusal as refusal:
-            await self._error(utterance.id, refusal)
+            await self._error(utterance.id, refusal, f"{self._request_id}.{self._count}")
             return
         kind = "cancelled" if utterance.cancelled else "end"
         await self._tell(kind, utterance.id)
@@ -221,6 +263,7 @@ class Session:
                 utterance.id,
                 index=index,
                 text=sentence,
+                request_id=delivery.admitted.job.id,
                 engine=delivery.admitted.worker.engine.name,
                 voice=delivery.admitted.job.request.voice.id,
                 fallback=delivery.admitted.substituted,
@@ -258,9 +301,10 @@ class Session:
                 self._service.refused(refusal, request_id)
                 raise
 
-    async def _error(self, known: str, refusal: Refusal) -> None:
+    async def _error(self, known: str, refusal: Refusal, request_id: str) -> None:
         extra = {"retry_after": refusal.retry_after} if refusal.retry_after else {}
-        await self._tell("error", known, **failures.body_of(refusal), **extra)
+        body = failures.body_of(refusal)
+        await self._tell("error", known, **body, **extra, request_id=request_id)
 
     async def _tell(self, kind: str, known: str, **facts: Any) -> None:
         await self._socket.send_json({"type": kind, "id": known, **facts})

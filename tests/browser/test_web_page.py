@@ -109,6 +109,13 @@ def test_charts_are_drawn_from_live_figures(page: Page, chart: str) -> None:
         assert "tj" in words
 
 
+def test_charts_go_on_when_the_daemon_was_started_again(page: Page) -> None:
+    # It counts its requests from one again, while the page stays open for weeks.
+    before = page.value("(() => { page.seen = 100000; return page.rtf.requests.length; })()")
+    spoken(page, "hello")
+    page.eventually(f"page.rtf.requests.length > {before} && page.seen < 1000")
+
+
 def test_nothing_comes_from_elsewhere_and_nothing_complains(page: Page, server: Server) -> None:
     names = page.value("performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert names and all(name.startswith((server.url, "data:")) for name in names)

@@ -13,7 +13,8 @@ import pytest
 
 from ishowtts_ops.client import DaemonClient, DaemonDown, DaemonRefused
 from ishowtts_ops.config import Settings
-from tests.service.daemon.daemon_server import Server, eventually, free_port, serving
+from tests.service.daemon.daemon_server import Server, eventually, serving
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="module")

@@ -222,6 +222,8 @@ async function look() {
     const [stats, box] = await Promise.all([get("/v1/stats"), get("/v1/box")]);
     $("state").textContent = stats.stage;
     $("state").className = stats.status;
+    // A daemon that was started again counts from one again.
+    if ((stats.recent.at(-1)?.number ?? 0) < page.seen) page.seen = 0;
     for (const one of stats.recent.filter((row) => row.number > page.seen)) {
       page.seen = one.number;
       keep(page.rtf, "requests", one.rtf);

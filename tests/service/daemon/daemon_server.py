@@ -19,6 +19,7 @@ import httpx
 import yaml
 
 from ishowtts_ops.config import Manifest
+from tests.support.ports import free_port
 
 PATIENCE_S = 30.0
 """Not a claim of speed: after this long a wait counts as for ever."""
@@ -34,13 +35,6 @@ def state():
     return load(Path(sys.argv[1])), manifest
 sys.exit(run(*state(), Host.at(sys.argv[3]), lambda: state()))
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def eventually(what: Callable[[], Any], seconds: float = PATIENCE_S) -> Any:

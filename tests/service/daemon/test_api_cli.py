@@ -70,7 +70,7 @@ def test_a_voice_from_the_command_line(cli: Cli, server: Server, tmp_path: Path)
     code, out, _ = cli("voices", "remove", "anna")
     assert (code, out.strip()) == (0, "anna: deleted.")
     code, _, err = cli("voices", "remove", "tone-a")
-    assert code == 1 and "belongs to the box's configuration" in err
+    assert code == 1 and "is built into the engine" in err
 
 
 def test_a_bad_recording_is_refused_with_its_reason(cli: Cli, tmp_path: Path) -> None:

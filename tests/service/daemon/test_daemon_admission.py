@@ -8,7 +8,7 @@ import pytest
 
 from ishowtts_ops.daemon.admission import JobQueue, Pace
 from ishowtts_ops.daemon.engine import SynthesisRequest, Timings, Voice
-from ishowtts_ops.daemon.failures import QueueFull, headers_of
+from ishowtts_ops.daemon.failures import DeadlinePassed, QueueFull, headers_of
 from ishowtts_ops.daemon.job import Job
 
 
@@ -44,6 +44,24 @@ def test_a_full_queue_names_the_time_until_it_is_worked_off() -> None:
     assert headers_of(caught.value) == {"Retry-After": "11"}
     queue.finished()
     assert queue.wait_seconds() == pytest.approx((20 + 12) * 0.25)
+
+
+def test_who_is_late_is_expected_to_take_as_long_again() -> None:
+    pace = Pace()
+    pace.add(Timings(0, 0.001, 0, 0, 1))
+    queue = JobQueue(2, pace)
+    queue.put(job("late", 1.0))
+    # A millisecond is predicted.
+    queue.take(0)
+    time.sleep(0.2)
+    first = queue.wait_seconds()
+    assert first >= 0.2 - 0.01
+    time.sleep(0.1)
+    assert queue.wait_seconds() >= first + 0.1 - 0.01
+    hasty = job("hasty")
+    hasty.deadline = time.monotonic() + 0.05
+    with pytest.raises(DeadlinePassed):
+        queue.put(hasty)
 
 
 def test_first_in_first_out_and_leaving_early() -> None:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from ishowtts_ops.client import DaemonClient
 from ishowtts_ops.config import ApiKey, parse
@@ -58,6 +59,9 @@ def test_every_answer_has_a_request_id(server: Server, tmp_path: Path) -> None:
     own = {"X-Request-Id": "chat-7"}
     for answer in (bare(server, **own), bare(server, Authorization="Bearer no", **own)):
         assert (answer.status_code, answer.headers["x-request-id"]) == (401, "chat-7")
+    server.http.get("/metrics")
+    codes = [row.split("code=")[1] for row in server.log.splitlines() if "id=chat-7" in row]
+    assert codes == ["missing_api_key", "invalid_api_key"]
     made = bare(server).headers["x-request-id"]
     assert len(made) == 32 and made != bare(server).headers["x-request-id"]
     with serving(tmp_path, daemon={"requests_per_minute": 6}) as limited:
@@ -110,6 +114,21 @@ def test_a_websocket_is_told_in_http_what_is_missing(server: Server) -> None:
     with connect(url, proxy=None, additional_headers=headers) as talk:
         talk.send(json.dumps({"type": "speak", "id": "a", "input": "hi"}))
         assert json.loads(talk.recv())["type"] == "begin"
+
+
+def test_a_pages_websocket_carries_its_key_as_a_subprotocol(server: Server) -> None:
+    """As in a browser: new WebSocket(url, ["ishowtts", "ishowtts-key." + key])."""
+    url = f"ws://127.0.0.1:{server.port}/v1/audio/stream"
+    offered = [Subprotocol("ishowtts"), Subprotocol(f"ishowtts-key.{KEY}")]
+    with connect(url, proxy=None, subprotocols=offered) as talk:
+        assert talk.subprotocol == "ishowtts"
+        talk.send(json.dumps({"type": "speak", "input": "hi"}))
+        assert json.loads(talk.recv())["type"] == "begin"
+    wrong = [Subprotocol("ishowtts"), Subprotocol("ishowtts-key.nobodys")]
+    with pytest.raises(InvalidStatus) as caught:
+        connect(url, proxy=None, subprotocols=wrong)
+    assert caught.value.response.status_code == 401
+    assert KEY not in server.log
 
 
 def test_all_keys_are_compared_in_constant_time_whichever_it_is() -> None:

@@ -238,6 +238,46 @@ def test_unknown_paths_and_methods_have_the_same_error_shape(server: Server) -> 
     assert (lost.status_code, lost.json()["error"]["code"]) == (404, "not_found")
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
     assert wrong.headers["allow"] == "POST"
+    assert "/nowhere" in lost.json()["error"]["message"]
+    assert "takes POST" in wrong.json()["error"]["message"]
+
+
+ERRORS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "path": ("GET", "/nowhere", {}),
+    "method": ("PUT", "/livez", {}),
+    "json": ("POST", "/v1/audio/speech", {"content": b"{"}),
+    "no object": ("POST", "/v1/audio/speech", {"content": b"[]"}),
+    "field": ("POST", "/v1/audio/speech", {"json": {"input": "a", "pitch": 1}}),
+    "missing": ("POST", "/v1/audio/speech", {"json": {}}),
+    "range": ("POST", "/v1/audio/speech", {"json": {"input": "a", "speed": 9}}),
+    "empty": ("POST", "/v1/audio/speech", {"json": {"input": ""}}),
+    "voice": ("POST", "/v1/audio/speech", {"json": {"input": "a", "voice": "x"}}),
+    "model": ("GET", "/v1/models/x", {}),
+    "large": ("POST", "/v1/audio/speech", {"content": b" " * (1 << 21)}),
+    "form": ("POST", "/v1/voices", {"json": {}}),
+    "built in": ("DELETE", "/v1/voices/tone-a", {}),
+    "recording": ("GET", "/v1/voices/tone-a/audio", {}),
+    "chat": ("POST", "/api/tts", {"json": {"text": "a", "voice_id": "x"}}),
+    "source": ("GET", "/api/voices/tone-a/reference/audio?source=x", {}),
+    "origin": ("POST", "/api/tts", {"json": {"text": "a"}, "headers": {"Origin": "http://x.y"}}),
+    "engine": ("POST", "/v1/audio/speech", {"json": {"input": "fault:raise"}}),
+    "silence": ("POST", "/v1/audio/speech", {"json": {"input": "fault:silence"}}),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_error_has_one_shape_and_an_id_and_is_a_sentence(server: Server, name: str) -> None:
+    method, path, how = ERRORS[name]
+    answer = server.http.request(method, path, **how)
+    assert answer.status_code >= 400
+    assert answer.headers["x-request-id"]
+    assert answer.headers["content-type"] == "application/json"
+    assert set(answer.json()) == {"error"}
+    error = answer.json()["error"]
+    assert {"message", "type", "param", "code"} <= set(error)
+    assert error["code"] and error["type"]
+    assert error["message"][0].isupper() or error["message"].startswith("`")
+    assert error["message"].endswith((".", "recording.wav"))
 
 
 # ---- state ---------------------------------------------------------------------------------------

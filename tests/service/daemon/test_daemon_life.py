@@ -205,7 +205,8 @@ def test_a_full_queue_says_when_to_come_back(tmp_path: Path) -> None:
         assert refused.status_code == 429
         error = refused.json()["error"]
         assert (error["type"], error["code"]) == ("rate_limit_error", "queue_full")
-        assert int(refused.headers["retry-after"]) == 1
+        # As long as is predicted, unless this machine is slower than a tenth of what it should be.
+        assert 1 <= int(refused.headers["retry-after"]) <= 10
         assert [answer().status_code for answer in (running, *waiting)] == [200] * 3
         outcome = {"outcome": "queue_full", "engine": "none"}
         assert server.metric("ishowtts_requests_total", **outcome) == 1
@@ -240,13 +241,15 @@ def test_a_hung_engine_gets_no_watchdog_message_and_its_stacks_are_dumped(
             assert answer.json()["error"]["message"].startswith("The engine hangs.")
             assert answer.headers["retry-after"] == "5"
         eventually(lambda: server.status("/livez") == 503)
+        noticed = time.monotonic()
         story = server.ready()
         assert story["status"] == "failing"
         assert "made no progress" in story["reasons"][0]
         assert server.speak("refused").status_code == 503
-        eventually(lambda: time.monotonic() > began + 1.6)
+        eventually(lambda: time.monotonic() > noticed + 1.6)
         fed = manager.times("WATCHDOG=1")
-        assert not [at for at in fed if at > began + 0.7], "a hung engine was fed"
+        assert not [at for at in fed if at > noticed], "a hung engine was fed"
+        assert len([at for at in fed if at > began]) <= 1, "what was done before is seen once"
         assert "tone.py" in server.log and "in stream" in server.log
         assert "Timeout (0:00:01.0" in server.log
         assert "the engine hangs" in server.log
@@ -287,7 +290,8 @@ def test_a_broken_engine_fails_its_canary_and_is_left_to_the_watchdog(
         assert "failed its canary" in server.ready()["reasons"][0]
         assert server.speak("hello").status_code == 503
         eventually(lambda: time.monotonic() > broken + 1.6)
-        assert not [at for at in manager.times("WATCHDOG=1") if at > broken + 0.7]
+        # What was done before may be seen once; three canaries would have been seen by now.
+        assert len([at for at in manager.times("WATCHDOG=1") if at > broken]) <= 1
 
 
 # ---- the end -------------------------------------------------------------------------------------

@@ -38,4 +38,5 @@ def test_requests_at_a_steady_rate_are_all_answered(tmp_path: Path) -> None:
         server.wait_ready()
         found = asyncio.run(loads.overhead(server.port, rate=50, seconds=1))
         assert found["answered_200"] == found["requests"] == 50
-        assert found["overhead"]["p50_ms"] > 0
+        # What is measured is within what it is a part of.
+        assert 0 < found["overhead"]["p50_ms"] < found["total"]["max_ms"]

@@ -15,6 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from ishowtts_ops.daemon.metrics_box import BoxReadings
+from ishowtts_ops.daemon.metrics_lives import CAUSES
 from ishowtts_ops.host import Host
 from tests.service.daemon.daemon_server import Server, serving
 
@@ -65,6 +66,36 @@ def test_names_and_units_are_as_prometheus_wants_them(server: Server) -> None:
             assert family.documentation.endswith("."), family.name
 
 
+def test_what_only_grows_is_a_counter(server: Server) -> None:
+    text = server.http.get("/metrics").text
+    kinds = dict(re.findall(r"^# TYPE (ishowtts_\S+) (\S+)$", text, re.MULTILINE))
+    counters = {name for name, kind in kinds.items() if kind == "counter"}
+    assert {
+        "ishowtts_requests_total",
+        "ishowtts_drops_total",
+        "ishowtts_audio_seconds_total",
+        "ishowtts_fallbacks_total",
+        "ishowtts_restarts_total",
+        "ishowtts_reloads_total",
+        "ishowtts_canaries_total",
+    } == counters
+    others = set(kinds) - counters
+    assert not [name for name in others if name.endswith(("_total", "_count", "_created"))]
+
+
+def test_what_alerts_look_at_is_there_before_it_happens(server: Server) -> None:
+    """A series that begins at 1 never increased, so the first of its kind would alert nobody."""
+    begun = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(server.http.get("/metrics").text)
+        for sample in family.samples
+    }
+    assert begun["ishowtts_reloads_total", "refused"] == 0
+    assert begun["ishowtts_requests_total", "failed", "tone"] == 0
+    for cause in CAUSES:
+        assert begun["ishowtts_restarts_total", cause] == 0
+
+
 def test_labels_of_the_rules_have_the_values_the_daemon_gives(server: Server) -> None:
     assert server.metric("ishowtts_requests_total", outcome="ok", engine="tone") == 1
     assert server.metric("ishowtts_drops_total", reason="input_empty") == 1
@@ -109,7 +140,7 @@ ALERTS = {
     "IshowttsDown": ('up{job="ishowtts"}', "0x15", "1x15"),
     "IshowttsNotReady": ("ishowtts_ready", "0x15", "0 1x14"),
     "IshowttsEngineStands": ("ishowtts_progress_age_seconds", "60x15", "3x15"),
-    "IshowttsRestarts": ('ishowtts_restarts{cause="device"}', "1+1x15", "4x15"),
+    "IshowttsRestarts": ('ishowtts_restarts_total{cause="device"}', "1+1x15", "4x15"),
     "IshowttsOverloaded": ('ishowtts_drops_total{reason="queue_full"}', "0+60x15", "0+1x15"),
     "IshowttsFallbackSpeaks": ("ishowtts_fallbacks_total", "0+10x15", "9x15"),
     "IshowttsClocksUnlocked": ("ishowtts_clocks_locked", "0x15", "1x15"),

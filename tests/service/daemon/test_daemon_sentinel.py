@@ -92,11 +92,11 @@ def test_a_leak_leads_to_a_planned_restart_once_nobody_speaks(tmp_path: Path) ->
         assert "restarting because of a leak what=device" in server.log
     with serving(tmp_path / "again", env={"STATE_DIRECTORY": str(state)}) as server:
         server.wait_ready()
-        assert server.metric("ishowtts_restarts", cause="leak") == 1
+        assert server.metric("ishowtts_restarts_total", cause="leak") == 1
         server.process.kill()
         server.process.wait()
     with serving(tmp_path / "third", env={"STATE_DIRECTORY": str(state)}) as server:
         server.wait_ready()
-        assert server.metric("ishowtts_restarts", cause="killed") == 1
+        assert server.metric("ishowtts_restarts_total", cause="killed") == 1
         assert server.stop() == 0
     manager.close()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from tests.service.daemon.daemon_server import Server, eventually, serving
 
@@ -113,3 +115,59 @@ def test_a_slow_reader_who_reads_is_not(server: Server) -> None:
         while size < wanted and (data := one.recv(1 << 20)):
             size += len(data)
         assert size >= wanted
+
+
+def listening(server: Server, stack: ExitStack) -> ClientConnection:
+    """A WebSocket whose client takes what it is given, and no more than it asks for."""
+    url = f"ws://127.0.0.1:{server.port}/v1/audio/stream"
+    wire = connected(server, stack)
+    # Its own pings would end it: their answers come behind the speech that it has not read.
+    return stack.enter_context(
+        connect(url, sock=wire, proxy=None, max_queue=1, ping_interval=None, close_timeout=0.1)
+    )
+
+
+WISH = json.dumps({"type": "speak", "input": "x" * 4000, "speed": 0.5, "normalize": False})
+"""As long as `LONG`."""
+
+
+def test_a_websocket_whose_client_stops_reading_is_cut_off(server: Server) -> None:
+    words = "does not read its WebSocket"
+    cut = server.log.count(words)
+    with ExitStack() as stack:
+        stuck = [listening(server, stack) for _ in range(3)]
+        for one in stuck:
+            one.send(WISH)
+        eventually(lambda: server.metric("ishowtts_websockets") == 3)
+        eventually(lambda: server.log.count(words) == cut + 3)
+        eventually(lambda: server.metric("ishowtts_websockets") == 0)
+        for one in stuck:
+            with pytest.raises(ConnectionClosed):
+                while True:
+                    one.recv(timeout=30)
+    assert not server.ready()["queue"]["busy"]
+
+
+def test_a_websocket_whose_client_plays_before_it_reads_on_is_not(server: Server) -> None:
+    with ExitStack() as stack:
+        player = listening(server, stack)
+        player.send(WISH)
+        began = time.monotonic()
+        size = 0
+        # Behind by megabytes, for longer than anybody may do nothing.
+        while time.monotonic() - began < 4 * PATIENCE_S:
+            got = player.recv(timeout=30)
+            size += len(got) if isinstance(got, bytes) else 0
+            time.sleep(0.1)
+        while isinstance(got, bytes) or json.loads(got)["type"] != "end":
+            got = player.recv(timeout=30)
+            size += len(got) if isinstance(got, bytes) else 0
+        assert size == 4000 * 2 * 2400
+
+
+def test_a_websocket_that_says_nothing_stays(server: Server) -> None:
+    with ExitStack() as stack:
+        quiet = listening(server, stack)
+        time.sleep(2 * PATIENCE_S)
+        quiet.send(json.dumps({"type": "speak", "input": "hello"}))
+        assert json.loads(quiet.recv(timeout=30))["type"] == "begin"

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import resource
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +84,7 @@ def lose():
     def lost(*_, **__):
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
     torch.Generator = lost
+    open(os.environ["ISHOWTTS_LOST"] + ".now", "w").close()
 threading.Thread(target=lose, daemon=True).start()
 """
     + PROGRAM
@@ -105,7 +105,7 @@ def test_a_lost_device_is_a_restart_at_once(root: Path, tmp_path: Path, met_by: 
         assert server.speak("Good evening.", nfe=5).status_code == 200
         lost.touch()
         if met_by == "a caller":
-            time.sleep(0.2)
+            eventually(lost.with_name("lost.now").exists)
             answer = server.speak("Are you there?", nfe=5)
             assert answer.status_code == 503, answer.text
             assert int(answer.headers["retry-after"]) >= 1

@@ -7,11 +7,12 @@ import json
 import signal
 import wave
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.service.daemon.daemon_server import PATIENCE_S, Server, eventually, serving
@@ -183,15 +184,35 @@ def test_what_is_wrong_is_said_and_the_connection_stays(
     assert isinstance(answer, dict)
     assert answer["type"] == "error"
     assert (answer["error"]["param"], answer["error"]["code"]) == (param, code)
+    assert answer["request_id"]
     send(socket, type="speak", id="good", input="And on")
     assert until(socket, "end")[-1]["id"] == "good"
 
 
-def test_an_engine_that_fails_in_the_middle_is_told(socket: ClientConnection) -> None:
-    send(socket, type="speak", id="a", input="All is well. Now fault:raise happens. And on.")
+def test_an_engine_that_fails_in_the_middle_is_told(
+    server: Server, socket: ClientConnection
+) -> None:
+    text = "All is well. Now fault:raise happens. And on."
+    send(socket, type="speak", id="a", input=text, fallback=False)
     got = until(socket, "error", "end")
     assert kinds(got)[-2:] == ["sentence_end", "error"]
     assert (got[-1]["id"], got[-1]["error"]["code"]) == ("a", "engine_failed")
+    ids = [one["request_id"] for one in got if isinstance(one, dict) and "request_id" in one]
+    assert len(set(ids)) == 2
+    server.http.get("/metrics")
+    for request_id, words in zip(ids, ("spoken", "not spoken"), strict=True):
+        line = next(row for row in server.log.splitlines() if f"id={request_id} engine" in row)
+        assert f" {words} " in line
+
+
+def test_or_the_light_voice_says_that_sentence(socket: ClientConnection) -> None:
+    send(socket, type="speak", id="a", input="All is well. Now fault:raise happens. And on.")
+    said = [one for one in until(socket, "end") if one_of(one, "sentence")]
+    assert [one["fallback"] for one in said] == [False, True, False]
+
+
+def one_of(message: Any, kind: str) -> bool:
+    return isinstance(message, dict) and message["type"] == kind
 
 
 def test_too_many_texts_are_refused(socket: ClientConnection) -> None:
@@ -201,6 +222,73 @@ def test_too_many_texts_are_refused(socket: ClientConnection) -> None:
     assert refused["error"]["code"] == "queue_full"
     send(socket, type="cancel")
     until(socket, "cancelled")
+
+
+def test_fields_that_are_null_count_as_left_out(socket: ClientConnection) -> None:
+    send(socket, type="speak", input="hi", response_format=None, voice=None, speed=None)
+    assert until(socket, "end")[0]["format"] == "pcm"
+
+
+def refused_at(server: Server, path: str) -> Any:
+    url = f"ws://127.0.0.1:{server.port}{path}"
+    with pytest.raises(InvalidStatus) as caught, connect(url, proxy=None):
+        pass
+    return caught.value.response
+
+
+def test_there_is_one_and_whoever_looks_elsewhere_is_told(server: Server) -> None:
+    lost = refused_at(server, "/v1/audio/streams")
+    assert (lost.status_code, json.loads(lost.body)["error"]["code"]) == (404, "not_found")
+    assert lost.headers["x-request-id"]
+    plain = server.http.get("/v1/audio/stream")
+    assert (plain.status_code, plain.json()["error"]["code"]) == (404, "websocket_only")
+
+
+def test_so_many_may_be_open_and_no_more(tmp_path: Path) -> None:
+    limits = {"max_websockets": 3, "max_websockets_per_client": 2}
+    with serving(tmp_path, daemon=limits) as server, ExitStack() as stack:
+        server.wait_ready()
+
+        def opened(caller: str) -> ClientConnection:
+            # A proxy on this machine says whose it is.
+            headers = {"X-Forwarded-For": caller}
+            url = f"ws://127.0.0.1:{server.port}/v1/audio/stream"
+            made = connect(url, proxy=None, additional_headers=headers, close_timeout=0.5)
+            return stack.enter_context(made)
+
+        first, _, last = opened("192.0.2.7"), opened("192.0.2.7"), opened("192.0.2.8")
+        for caller in ("192.0.2.7", "192.0.2.9"):
+            with pytest.raises(InvalidStatus) as caught:
+                opened(caller)
+            answer = caught.value.response
+            assert answer.status_code == 429
+            assert answer.body is not None
+            assert json.loads(answer.body)["error"]["code"] == "too_many_websockets"
+            assert eventually(lambda at=answer.headers["x-request-id"]: at in server.log)
+        assert server.metric("ishowtts_websockets") == 3
+        assert server.metric("ishowtts_drops_total", reason="too_many_websockets") == 2
+        # Those that are open go on, and a place that is given up is given away.
+        send(last, type="speak", input="hello")
+        until(last, "end")
+        first.close()
+        eventually(lambda: server.metric("ishowtts_websockets") == 2)
+        another = opened("192.0.2.7")
+        send(another, type="speak", input="hello")
+        until(another, "end")
+    assert "ERROR" not in server.log
+
+
+def test_the_light_voice_speaks_here_while_the_engine_warms_up(tmp_path: Path) -> None:
+    env = {"ISHOWTTS_TONE_FAULT": "load:600"}
+    with serving(tmp_path, env=env) as server:
+        server.wait_listening()
+        eventually(lambda: (server.ready()["fallback"] or {}).get("ready"))
+        with open_socket(server) as socket:
+            send(socket, type="speak", id="a", input="Never silent.")
+            said = next(one for one in until(socket, "end") if one_of(one, "sentence"))
+            assert (said["engine"], said["fallback"]) == ("espeak", True)
+            send(socket, type="speak", id="b", input="But I do not want it.", fallback=False)
+            assert until(socket, "error")[-1]["error"]["code"] == "not_ready"
 
 
 def test_a_daemon_that_goes_down_says_so(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ishowtts_ops.daemon.notify import HUNG, Notifier, Watch, send_plainly, watchdog_period
 from ishowtts_ops.daemon.pulse import Condition, Pulse
+from ishowtts_ops.daemon.watchdog import HUNG, Notifier, Watch, send_plainly, watchdog_period
 from tests.service.daemon.daemon_server import NotifySocket, eventually
 
 
