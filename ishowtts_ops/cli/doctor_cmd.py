@@ -11,6 +11,7 @@ import typer
 from ishowtts_ops.cli import findings, render
 from ishowtts_ops.cli.box import Box, Json, takes_box
 from ishowtts_ops.cli.install_cmd import announce, steps_of
+from ishowtts_ops.cli.spelling import spelled
 from ishowtts_ops.doctor import bundle as bundling
 from ishowtts_ops.doctor.finding import Finding
 from ishowtts_ops.doctor.fix import FixReport, fix
@@ -88,9 +89,8 @@ def doctor(
     if as_json:
         render.envelope("doctor", report.to_json(), ok=report.exit_code == 0)
     else:
-        findings.report(report, verbose=verbose)
-        if report.fixable:
-            render.note("`sudo ishowtts-ops doctor --fix` mends what names a step.", "dim")
+        findings.report(box, report, verbose=verbose)
+        findings.what_fix_mends(box, report)
     return report.exit_code
 
 
@@ -111,7 +111,7 @@ def _fix(box: Box, report: Report, *, yes: bool, as_json: bool) -> int:
         if as_json:
             render.envelope("doctor", FixReport((), report).to_json(), ok=report.exit_code == 0)
         else:
-            findings.report(report, verbose=False)
+            findings.report(box, report, verbose=False)
             render.say("There is nothing that --fix could mend.")
         return report.exit_code
 
@@ -120,11 +120,11 @@ def _fix(box: Box, report: Report, *, yes: bool, as_json: bool) -> int:
             return yes and step not in provision.ON_REQUEST
         if step in provision.ON_REQUEST:
             # What it switches off is not ours, so --yes does not answer for its owner.
-            findings.show(concerned)
+            findings.show(box, concerned)
             return render.confirm("Switch them off as shown? `uninstall` brings them back.")
         if yes:
             return True
-        findings.show(concerned)
+        findings.show(box, concerned)
         return render.confirm(f"Run the step `{step}`?")
 
     def run_step(step: str) -> None:
@@ -145,8 +145,9 @@ def _fix(box: Box, report: Report, *, yes: bool, as_json: bool) -> int:
     for attempt in result.attempts:
         detail = f": {attempt.detail}" if attempt.detail else ""
         if attempt.outcome == "declined" and attempt.step in provision.ON_REQUEST:
-            detail = ": `sudo ishowtts-ops power resolve` asks again"
+            again = ("sudo", "ishowtts-ops", "power", "resolve")
+            detail = f": `{spelled(box.host, again, box.config_file)}` asks again"
         render.say(f"{attempt.step:<8} {attempt.outcome}{detail}")
     render.say()
-    findings.report(result.left, verbose=False)
+    findings.report(box, result.left, verbose=False)
     return result.exit_code

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from rich.text import Text
 
 from ishowtts_ops.cli import render
+from ishowtts_ops.cli.box import Box
+from ishowtts_ops.cli.spelling import spelled
 from ishowtts_ops.doctor.finding import Finding, Severity
 from ishowtts_ops.doctor.folding import folded
 from ishowtts_ops.doctor.report import Report
@@ -22,7 +23,7 @@ _MARKS = {
 }
 
 
-def show(findings: Sequence[Finding], *, evidence: bool = True) -> None:
+def show(box: Box, findings: Sequence[Finding], *, evidence: bool = True) -> None:
     """Each finding: severity and sentence, evidence, effect, remedy, and what follows from it."""
     for finding, consequences in folded(findings):
         word, style = _MARKS[finding.severity]
@@ -34,10 +35,14 @@ def show(findings: Sequence[Finding], *, evidence: bool = True) -> None:
         lines = []
         if evidence:
             lines += [f"found:  {item}" for item in finding.evidence]
-        lines += _remedy(finding)
+        lines += _remedy(box, finding)
+        told = {finding.remedy.step if finding.remedy else None, None}
         for other in consequences:
             lines.append(f"also:   {_sentence(other)}")
-            lines += _remedy(other) if _needs_its_own(finding, other) else []
+            # Only where it takes a step that nothing above takes.
+            if other.remedy is not None and other.remedy.step not in told:
+                lines += _remedy(box, other)
+                told.add(other.remedy.step)
         for line in lines:
             name, text = line[:_COLUMN], line[_COLUMN:]
             if text.startswith("$ "):
@@ -63,13 +68,7 @@ def _sentence(finding: Finding) -> str:
     return f"{finding.text} {effect[0].upper()}{effect[1:]}." if effect else finding.text
 
 
-def _needs_its_own(cause: Finding, other: Finding) -> bool:
-    """Does a consequence take a step that mending its cause does not take?"""
-    step = None if cause.remedy is None else cause.remedy.step
-    return other.remedy is not None and other.remedy.step not in (None, step)
-
-
-def _remedy(finding: Finding) -> list[str]:
+def _remedy(box: Box, finding: Finding) -> list[str]:
     remedy = finding.remedy
     if remedy is None or (not finding.bad and finding.severity is not Severity.UNKNOWN):
         return []
@@ -79,25 +78,45 @@ def _remedy(finding: Finding) -> list[str]:
         if is_so
     ]
     tail = f" (needs {' and '.join(needs)})" if needs else ""
-    commands = [f"{'':{_COLUMN}}$ {shlex.join(argv)}" for argv in remedy.commands]
-    return [f"mend:   {remedy.text}{tail}", *commands]
+    lines = (spelled(box.host, argv, box.config_file) for argv in remedy.commands)
+    commands = [f"{'':{_COLUMN}}$ {line}" for line in lines]
+    return [f"mend:   {render.copyable(remedy.text)}{tail}", *commands]
 
 
-def report(result: Report, *, verbose: bool) -> None:
+def report(box: Box, result: Report, *, verbose: bool) -> None:
     """Everything worth reading: problems in full, what is fine in a line."""
     shown = [f for f in result.findings if verbose or f.severity is not Severity.OK]
-    show(shown)
+    show(box, shown)
     fine = sum(1 for check in result.checks if result.severity_of(check.id) is Severity.OK)
     if shown:
         render.say()
     render.say(f"{fine} of {len(result.checks)} checks are fine ({result.seconds:.1f} s).")
 
 
-def summary(result: Report) -> None:
+def what_fix_mends(box: Box, result: Report) -> None:
+    """How many of a report's entries `--fix` would mend, and the command that does."""
+    entries = [
+        any(finding.fixable for finding in (cause, *others))
+        for cause, others in folded(result.findings)
+        if cause.bad
+    ]
+    if not any(entries):
+        return
+    if len(entries) == 1:
+        what = "it"
+    elif all(entries):
+        what = f"all {len(entries)} of them"
+    else:
+        what = f"{sum(entries)} of these {len(entries)}"
+    command = spelled(box.host, ("sudo", "ishowtts-ops", "doctor", "--fix"), box.config_file)
+    render.note(f"`{command}` can mend {what}.", "dim")
+
+
+def summary(box: Box, result: Report) -> None:
     """What doctor found, after an install: the problems in short, or that there are none."""
     problems = [f for f in result.findings if f.bad or f.severity is Severity.UNKNOWN]
     if not problems:
         render.say(f"Doctor: all {len(result.checks)} checks are fine.")
         return
     render.say("Doctor:")
-    show(problems, evidence=False)
+    show(box, problems, evidence=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Annotated
 
 import typer
@@ -9,12 +10,14 @@ import typer
 from ishowtts_ops.cli import render
 from ishowtts_ops.cli.box import Box, Json, takes_box
 from ishowtts_ops.cli.install_cmd import announce, steps_of
-from ishowtts_ops.errors import UsageError
+from ishowtts_ops.cli.spelling import spelled
+from ishowtts_ops.errors import OpsError, UsageError
+from ishowtts_ops.facts.power import POLICY_LEAVE
+from ishowtts_ops.host import Host
 from ishowtts_ops.provision import guard as guarding
 from ishowtts_ops.provision import install as provision
 from ishowtts_ops.provision import power, power_status, power_undo
-from ishowtts_ops.provision.power import LockReport
-from ishowtts_ops.provision.units import GUARD_TIMER, UNIT_DIR
+from ishowtts_ops.provision.units import GUARD_TIMER, POWER_UNITS, UNIT_DIR
 from ishowtts_ops.steps import Ledger
 
 app = typer.Typer(help="Power mode and clock lock.", no_args_is_help=True)
@@ -33,6 +36,7 @@ def status(box: Box, as_json: Json = False) -> int:
     Exit 1 when mode or lock are not as configured. The memory clock (EMC) needs root to read.
     """
     found = power_status.status(box.host.read_only(), box.settings)
+    power.require_jetson(found.identity)
     if as_json:
         render.envelope("power status", found.data(), ok=found.ok)
         return 0 if found.ok else 1
@@ -61,49 +65,88 @@ def lock(
     host = box.host
     host.require_root("Locking the clocks")
     power.require_jetson(power.look(host, policy).identity)  # a mode that is none: nothing is done
-    power_undo.record_before(host, Ledger.open(host))
-    wait = power.WAIT_S if boot else power.WAIT_S / 3
-    report = power.lock(host, policy, log=render.log, wait_s=wait)
+    power.require_running(host)
+    if boot:
+        try:
+            power_undo.record_before(host, Ledger.open(host))
+        except OpsError as error:
+            # A box that boots must not be slow because of what only uninstall needs.
+            render.log(error.message)
+        report = power.lock(host, policy, log=render.log, wait_s=power.WAIT_S)
+    else:
+        with _alone(host, "lock"):
+            power_undo.record_before(host, Ledger.open(host))
+            report = power.lock(host, policy, log=render.log, wait_s=power.WAIT_S / 3)
     if as_json:
         render.envelope("power lock", report.data(), ok=report.ok)
-    else:
-        _show(report)
-        guarded = host.is_file(f"{UNIT_DIR}/{GUARD_TIMER}")
-        if guarded and mode is not None and mode != box.settings.power.mode:
-            render.note(
-                f"The configuration asks for `{box.settings.power.mode}`, which the guard brings"
-                f" back within {box.settings.power.guard_seconds} s and every boot does; set"
-                " power.mode to keep this one.",
-                "yellow",
-            )
+        return 0 if report.ok else 1
+    render.say(report.summary)
+    if report.reboot_needed:
+        render.say(f"{report.wanted} is staged and needs one reboot: {_reboot(box)}")
+    for problem in report.problems:
+        render.say(problem, "red")
+    if not policy.lock_clocks:
+        render.note("The clocks were left alone: the configuration says power.lock_clocks: false.")
+    if mode is not None and mode != box.settings.power.mode:
+        asked = f"`{box.settings.power.mode}`"
+        _say_who_takes_it_back(box, asked, "set power.mode to keep this one.")
     return 0 if report.ok else 1
 
 
-def _show(report: LockReport) -> None:
-    render.say(power.describe(report.after.clocks))
-    if report.reboot_needed:
-        render.say(f"{report.wanted} is staged and needs one reboot: sudo systemctl reboot")
-    for problem in report.problems:
-        render.say(problem, "red")
+def _alone(host: Host, verb: str) -> AbstractContextManager[None]:
+    """While a person's verb is at work, neither the guard nor an install is. The boot unit does
+    without it: an install that starts the unit holds the lock itself."""
+    return host.lock(provision.LOCK_PATH, f"ishowtts-ops power {verb}")
+
+
+def _reboot(box: Box) -> str:
+    return spelled(box.host, ("sudo", "systemctl", "reboot"))
+
+
+def _say_who_takes_it_back(box: Box, asked: str, how_to_keep: str) -> None:
+    if box.host.is_file(f"{UNIT_DIR}/{GUARD_TIMER}"):
+        seconds = box.settings.power.guard_seconds
+        render.note(
+            f"The configuration asks for {asked}, which the guard brings back within {seconds} s"
+            f" and every boot does; {how_to_keep}",
+            "yellow",
+        )
 
 
 @app.command("restore")
 @takes_box
 def restore(box: Box) -> int:
-    """Put mode and clocks back as they were before the first lock."""
+    """Put mode and clocks back as they were before the first lock.
+
+    On a box where install has been, the guard brings the configured ones back within a minute; it
+    says so, and how they stay.
+    """
     host = box.host
-    ledger = Ledger.open(host)
-    if power_undo.NOTE not in ledger.notes:
+    host.require_root("Putting power mode and clocks back")
+    if power_undo.NOTE not in Ledger.open(host).notes:
         render.say("Nothing to do: mode and clocks were never changed from here.")
         return 0
-    report = power_undo.restore(host, ledger, render.log)
+    power.require_running(host)
+    with _alone(host, "restore"):
+        ledger = Ledger.open(host)
+        report = power_undo.restore(host, ledger, render.log)
+        if report.ok and not any(host.is_file(f"{UNIT_DIR}/{unit}") for unit in POWER_UNITS):
+            # Else they will be changed again, and uninstall has to know what was there first.
+            del ledger.notes[power_undo.NOTE]
+            ledger.save()
     for problem in report.problems:
         render.say(problem, "red")
-    if report.reboot_needed:
-        render.say("The mode of before is staged and needs one reboot: sudo systemctl reboot")
     if report.ok:
-        del ledger.notes[power_undo.NOTE]
-        ledger.save()
+        found = power.look(host, box.settings.power.model_copy(update={"mode": "leave"}))
+        render.say(f"As before the first lock: {found.summary}")
+    if report.reboot_needed:
+        render.say(f"The mode of before is staged and needs one reboot: {_reboot(box)}")
+    policy = box.settings.power
+    asked = [] if policy.mode == POLICY_LEAVE else [f"`{policy.mode}`"]
+    asked += ["locked clocks"] if policy.lock_clocks else []
+    if asked:
+        keep = "set power.mode to leave and power.lock_clocks to false to keep it as it is."
+        _say_who_takes_it_back(box, " and ".join(asked), keep)
     return 0 if report.ok else 1
 
 
@@ -134,6 +177,8 @@ def resolve(
     another package is edited. `uninstall` brings all of it back. Afterwards mode and clocks are set
     again.
     """
+    power.require_running(box.host)
+    box.host.require_root("Seeing to others who set the clocks")
     steps = provision.choose(steps_of(box), ["rivals", "power"])
     changes = provision.plan(box.host.read_only(), steps)
     if not any(change.step == "rivals" for change in changes):

@@ -129,9 +129,12 @@ def _release(exam: Examination) -> list[Finding]:
 def _systemd(exam: Examination) -> list[Finding]:
     host = exam.host
     if host.kind is BoxKind.OFFLINE:
-        remedy = by_hand("Start the box and run this on it.")
-        text = "This is a root file system that is not running."
-        return [Finding("box-systemd", Severity.ERROR, text, (), remedy)]
+        remedy = by_hand("Start the box and run doctor there for the rest.")
+        text = (
+            f"The box in {host.root} is not running: only its files were examined, not its"
+            " hardware, its engine or its services."
+        )
+        return [Finding("box-systemd", Severity.UNKNOWN, text, (), remedy)]
     systemd = known(exam.facts.systemd)
     if isinstance(systemd.units, Unknown) or isinstance(systemd.version, Unknown):
         lost = systemd.units if isinstance(systemd.units, Unknown) else systemd.version

@@ -50,7 +50,8 @@ def _no_gpu(gpu: Unknown) -> Finding:
         (Evidence("/sys/class/devfreq", "no GPU"),),
         by_hand(
             "See what the kernel says about its driver, then reboot.",
-            ("sudo", "sh", "-c", "dmesg | grep -i nvgpu"),
+            ("sudo", "journalctl", "-k", "-b", "--grep", "nvgpu"),
+            ("sudo", "systemctl", "reboot"),
             needs_root=True,
             needs_reboot=True,
         ),

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from ishowtts_ops.config import CONFIG_PATH, DEFAULT_NFE, EPSS_STEPS, MANIFEST_PATH, Manifest
 from ishowtts_ops.doctor.examination import Examination
 from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Remedy, Severity, by_hand, mend
-from ishowtts_ops.errors import ConfigError, OpsError
+from ishowtts_ops.errors import ConfigError, NeedsRoot, OpsError
 from ishowtts_ops.provision.f5_source import SourceState, locate
 from ishowtts_ops.provision.ishowtts import read_ishowtts
 from ishowtts_ops.provision.patch_last_good import LAST_GOOD
@@ -220,7 +220,7 @@ def _paths(told: Manifest) -> list[str]:
 def _ledger(exam: Examination) -> list[Finding]:
     try:
         ledger = Ledger.open(exam.host)
-    except PermissionError:
+    except (PermissionError, NeedsRoot):
         text = f"{LEDGER_PATH} can be read by root only."
         return [Finding("config-ledger", Severity.INFO, text)]
     except OpsError as error:

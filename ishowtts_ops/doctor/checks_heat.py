@@ -68,26 +68,25 @@ def _margin(exam: Examination) -> list[Finding]:
 
 def _fan(exam: Examination) -> list[Finding]:
     fan = known(exam.facts.fan)
-    if isinstance(fan.pwm, Unknown):
+    if fan.path is None:
         return []  # a module on a carrier without a fan
-    evidence = (
-        Evidence("/sys/class/hwmon pwmfan pwm1", str(fan.pwm)),
-        Evidence("/sys/class/hwmon rpm", str(fan.rpm)),
-    )
+    pwm = known(fan.pwm)
+    evidence: tuple[Evidence, ...] = (Evidence(f"{fan.path}/pwm1", str(pwm)),)
+    if fan.rpm_path is not None:
+        evidence += (Evidence(fan.rpm_path, str(known(fan.rpm))),)
     if fan.stopped is True:
         return [
             Finding(
                 "heat-fan",
                 Severity.ERROR,
-                f"The fan does not turn although it is driven (pwm {fan.pwm} of 255).",
+                f"The fan does not turn although it is driven (pwm {pwm} of 255).",
                 evidence,
                 by_hand("Look whether it is blocked, unplugged or worn out."),
             )
         ]
-    thermal = exam.facts.thermal
-    hottest = thermal if isinstance(thermal, Unknown) else thermal.hottest
-    temperature = hottest if isinstance(hottest, Unknown) else hottest.temperature_mc
-    if fan.pwm == 0 and isinstance(temperature, int):
+    if pwm == 0:
+        # Whether it should turn depends on the heat.
+        temperature = known(known(known(exam.facts.thermal).hottest).temperature_mc)
         if temperature < WARM_MC:
             text = f"The fan stands still, at {_celsius(temperature)}."
             return [Finding("heat-fan", Severity.INFO, text, evidence)]
@@ -110,7 +109,10 @@ def _fan(exam: Examination) -> list[Finding]:
             "Let one of them do it: take jtop's fan profile back to its default.", ("sudo", "jtop")
         )
         return [Finding("heat-fan", Severity.INFO, text, evidence, remedy)]
-    return [Finding("heat-fan", Severity.OK, f"The fan turns ({fan.rpm} rpm).", evidence)]
+    text = f"The fan turns ({fan.rpm} rpm)."
+    if fan.rpm_path is None:
+        text = f"The fan is driven (pwm {pwm} of 255); there is no tachometer to say that it turns."
+    return [Finding("heat-fan", Severity.OK, text, evidence)]
 
 
 def _at(hottest: Maybe[Zone]) -> str:

@@ -75,7 +75,10 @@ def _evidence(load: Load) -> tuple[Evidence, ...]:
 
 def _heat(exam: Examination) -> list[Finding]:
     load = _load(exam)
-    if load is None or _already_throttled(exam):
+    if load is None:
+        return []
+    known(exam.facts.thermal)  # what gave no answer before was not watched
+    if _already_throttled(exam):
         return []
     watched = load.watched
     first = watched.first_throttle()
@@ -108,6 +111,7 @@ def _supply(exam: Examination) -> list[Finding]:
     load = _load(exam)
     if load is None:
         return []
+    known(exam.facts.rails)
     watched = load.watched
     alarm = watched.first_alarm()
     if alarm is not None and not _already_alarmed(exam):
@@ -120,7 +124,8 @@ def _supply(exam: Examination) -> list[Finding]:
     seen = {number: count for number, count in watched.events.items() if count}
     counted = tuple(
         Evidence(
-            f"hwmon soctherm_oc oc{n}_event_cnt ({MEANING[n]}) in {watched.seconds:.0f} s", f"+{c}"
+            f"{watched.events_path}/oc{n}_event_cnt ({MEANING[n]}) in {watched.seconds:.0f} s",
+            f"+{c}",
         )
         for n, c in sorted(seen.items())
     )

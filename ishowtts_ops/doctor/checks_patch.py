@@ -70,7 +70,7 @@ def _keep(found: PatchStatus) -> Remedy:
     command = ("ishowtts-ops", "patch", "apply", *replace, "--set-aside")
     return by_hand(
         f"Put your edits away, or let `{' '.join(command)}` save them as a patch file.",
-        ("git", "-C", found.source, "stash"),
+        ("git", "-C", found.source, "stash", "--include-untracked"),
         ("sudo", *command),
     )
 

@@ -7,11 +7,13 @@ import math
 from ishowtts_ops.doctor.examination import Examination
 from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, known, mend
 from ishowtts_ops.errors import OpsError
+from ishowtts_ops.facts.modules import Module
 from ishowtts_ops.facts.nvpmodel import CONF_PATH, STATUS_PATH, Conf, Mode
-from ishowtts_ops.facts.power import POLICY_LEAVE, PowerFacts, shown, wanted_mode
+from ishowtts_ops.facts.power import POLICY_LEAVE, shown, wanted_mode
 from ishowtts_ops.facts.value import Unknown
 
 _REINSTALL = ("sudo", "apt-get", "install", "--reinstall", "nvidia-l4t-nvpmodel")
+_REBOOT = ("sudo", "systemctl", "reboot")
 _TPCS = 8
 
 
@@ -19,7 +21,7 @@ def _mode(exam: Examination) -> list[Finding]:
     power = known(exam.facts.power)
     policy = exam.settings.power.mode
     if isinstance(power.conf, Unknown):
-        return [] if policy == POLICY_LEAVE else [_no_conf(power.conf)]
+        return [] if policy == POLICY_LEAVE else [_no_conf(exam, power.conf)]
     if policy == POLICY_LEAVE:
         text = f"The power mode is {power.mode_name}; the configuration leaves it alone."
         return [Finding("power-mode", Severity.INFO, text)]
@@ -46,38 +48,42 @@ def _mode(exam: Examination) -> list[Finding]:
             f"The power mode is {power.mode.name}; the policy `{policy}` asks for {wanted.name}.",
             (*evidence, Evidence("power.mode", policy)),
             mend("power", f"Set {wanted.name} and lock the clocks at its limits."),
-            _slowdown(power, power.conf, power.mode, wanted),
+            _slowdown(exam, power.conf, power.mode, wanted),
             at_most=True,
         )
     ]
 
 
-def _no_conf(conf: Unknown) -> Finding:
+def _no_conf(exam: Examination, conf: Unknown) -> Finding:
+    remedy = by_hand("Bring the file back with its package.", _REINSTALL, needs_root=True)
+    if not exam.host.lexists(CONF_PATH) and exam.host.glob("/etc/nvpmodel/*.conf"):
+        remedy = by_hand(
+            "Restart the box: the link to one of the files in /etc/nvpmodel is made at boot.",
+            _REBOOT,
+            needs_root=True,
+            needs_reboot=True,
+        )
     return Finding(
         "power-mode",
         Severity.ERROR,
         f"The power modes of this box cannot be read: {conf.reason}.",
         (Evidence(CONF_PATH, conf.reason),),
-        by_hand("Bring the file back with its package.", _REINSTALL, needs_root=True),
+        remedy,
     )
 
 
-def _slowdown(power: PowerFacts, conf: Conf, here: Mode, wanted: Mode) -> float | None:
+def _slowdown(exam: Examination, conf: Conf, here: Mode, wanted: Mode) -> float | None:
     """GPU rate times running units in the wanted mode, by that in this one: what speech, which is
     GPU work, loses at most. None when it loses nothing, or a rate is not known."""
+    clocks = exam.facts.clocks
+    gpu = clocks if isinstance(clocks, Unknown) else clocks.gpu
+    hardware = gpu if isinstance(gpu, Unknown) else gpu.hw_max_hz
+    # A mode without a cap has what the hardware has, or at the least what another mode allows.
+    top = 0.0 if isinstance(hardware, Unknown) else float(hardware)
+    top = max([top, *(cap for mode in conf.modes for cap in _finite(mode))])
 
     def work(mode: Mode) -> float:
-        hardware = next(
-            (
-                cap.wanted
-                for cap in (*power.caps, *power.ceilings)
-                if cap.what == "GPU" and not isinstance(cap.wanted, Unknown)
-            ),
-            None,
-        )
-        rate = min(mode.caps("GPU"), default=math.inf)
-        if math.isinf(rate):
-            rate = max([float(hardware or 0), *(c for m in conf.modes for c in _finite(m))])
+        rate = min([*_finite(mode), top])
         return rate * max(1, _TPCS - (mode.tpc_pg_mask or 0).bit_count())
 
     before, after = work(here), work(wanted)
@@ -93,15 +99,20 @@ def _caps(exam: Examination) -> list[Finding]:
     if isinstance(power.mode, Unknown):
         return []  # power-mode says so
     if power.reboot_pending is True:
-        evidence = tuple(Evidence(c.path, str(c.found)) for c in power.off if c.unit == "mask")
+        masks = [cap for cap in power.off if cap.unit == "mask"]
+        evidence = tuple(Evidence(c.path, shown(c.found, c.unit)) for c in masks or power.off)
         text = f"{power.mode.name} is set and takes effect with the next reboot."
         remedy = by_hand(
             "Restart the box when nobody is on air.",
-            ("sudo", "reboot"),
+            _REBOOT,
             needs_root=True,
             needs_reboot=True,
         )
-        return [Finding("power-caps", Severity.WARN, text, evidence, remedy)]
+        slower = None
+        if isinstance(power.conf, Conf) and isinstance(power.effective, Mode):
+            slower = _slowdown(exam, power.conf, power.effective, power.mode)
+            text = f"{text[:-1]}; until then it is {power.effective.name}."
+        return [Finding("power-caps", Severity.WARN, text, evidence, remedy, slower, at_most=True)]
     low = [cap for cap in power.off if cap.lower]
     thermal = exam.facts.thermal
     if low and not isinstance(thermal, Unknown) and thermal.active_throttles:
@@ -159,7 +170,7 @@ def _conf(exam: Examination) -> list[Finding]:
                 (Evidence(CONF_PATH, path),),
                 by_hand(
                     "Restart the box: the link is made at boot from the device tree.",
-                    ("sudo", "reboot"),
+                    _REBOOT,
                     needs_root=True,
                     needs_reboot=True,
                 ),
@@ -172,16 +183,24 @@ def _firmware(exam: Examination) -> list[Finding]:
     low = known(exam.facts.power).low_ceilings
     if not low:
         return []
+    module = known(exam.facts.identity).module
+    text = f"The firmware offers lower rates than this module has: {low[0]}."
+    flash = "Flash the module anew for what it is (NVIDIA's flash tool, from another computer)."
+    if isinstance(module, Module) and module.is_super:
+        text = (
+            f"The power mode promises super rates, and the firmware does not offer them: {low[0]}."
+        )
+        flash = (
+            "Flash the module with the super configuration of JetPack 6.2 or later (NVIDIA's"
+            " flash tool, from another computer)."
+        )
     return [
         Finding(
             "power-firmware",
             Severity.ERROR,
-            f"The power mode promises super rates, and the firmware does not offer them: {low[0]}.",
+            text,
             tuple(Evidence(cap.path, shown(cap.found, cap.unit)) for cap in low),
-            by_hand(
-                "Flash the module with the super configuration of JetPack 6.2 or later (NVIDIA's"
-                " flash tool, from another computer)."
-            ),
+            by_hand(flash),
             next((_ratio(cap.wanted, cap.found) for cap in low if cap.what == "GPU"), None),
             at_most=True,
         )

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 from ishowtts_ops.doctor.examination import Examination
 from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, known
-from ishowtts_ops.facts.history import HISTORY, HistoryFacts, Measured
+from ishowtts_ops.facts.history import HISTORY, Damaged, HistoryFacts, Measured
 from ishowtts_ops.facts.value import Unknown
 
 SLOWER = 1.6
@@ -38,6 +38,26 @@ _REGRESS = by_hand(
     "Measure it with care when nobody is on air: that names the likely cause.",
     ("sudo", "ishowtts-ops", "regress"),
 )
+
+
+def _history(exam: Examination) -> list[Finding]:
+    """Can what was measured be read at all?"""
+    history = exam.facts.history
+    if not isinstance(history, Damaged):
+        return []
+    text = (
+        "The history of measurements is damaged, so nothing can be held to a baseline: a box that"
+        " got slow would not be noticed."
+    )
+    remedy = by_hand(
+        "Measure when nobody is on air: the damaged file is kept under another name and a new"
+        " history begun. `ishowtts-ops bench history --import` brings an export back.",
+        ("sudo", "ishowtts-ops", "bench", "run"),
+        ("sudo", "ishowtts-ops", "regress", "--update-baseline"),
+        needs_root=True,
+    )
+    evidence = (Evidence(HISTORY, history.reason.removeprefix(f"{HISTORY} ")),)
+    return [Finding("speed-history", Severity.WARN, text, evidence, remedy)]
 
 
 def _recent(exam: Examination) -> list[Finding]:
@@ -120,6 +140,7 @@ def _evidence(run: Measured, what: str) -> Evidence:
 
 
 CHECKS = (
+    Check("speed-history", "speed", "What was measured can be read", _history),
     Check("speed-recent", "speed", "The daemon speaks as fast as its baseline", _recent),
     Check("speed-last", "speed", "The newest benchmark held its speed", _last),
     Check("speed-age", "speed", "The speed was measured lately", _age),

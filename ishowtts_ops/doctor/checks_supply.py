@@ -34,10 +34,11 @@ SUPPLY = by_hand(
 
 
 def _events(exam: Examination) -> list[Finding]:
-    events = known(known(exam.facts.rails).events)
+    rails = known(exam.facts.rails)
+    events = known(rails.events)
     seen = {number: count for number, count in events.items() if count}
     evidence = tuple(
-        Evidence(f"hwmon soctherm_oc oc{number}_event_cnt ({MEANING[number]})", str(count))
+        Evidence(f"{rails.counter(number)} ({MEANING[number]})", str(count))
         for number, count in sorted(seen.items())
     )
     serious = [number for number in SERIOUS if number in seen]

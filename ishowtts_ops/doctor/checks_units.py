@@ -31,7 +31,7 @@ from ishowtts_ops.provision.units import (
     rendered,
     wanted_units,
 )
-from ishowtts_ops.steps import LEDGER_PATH, file_diff
+from ishowtts_ops.steps import file_diff
 
 _SHOWN_DIFF = 6
 _OTHERS = {
@@ -51,7 +51,7 @@ def _installed(exam: Examination) -> list[Finding]:
                 "ishowtts-ops is not installed on this box: nothing supervises speech or clocks.",
                 (
                     Evidence(f"{UNIT_DIR}/{DAEMON}", "not there"),
-                    Evidence(LEDGER_PATH, "not there"),
+                    Evidence(f"{UNIT_DIR}/{CLOCKS}", "not there"),
                 ),
                 by_hand("Install it.", ("sudo", "ishowtts-ops", "install"), needs_root=True),
             )

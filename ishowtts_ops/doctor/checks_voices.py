@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from ishowtts_ops.config import MANIFEST_PATH
+import json
+
+from pydantic import ValidationError
+
+from ishowtts_ops.config import MANIFEST_PATH, Manifest
 from ishowtts_ops.doctor.examination import Examination
-from ishowtts_ops.doctor.finding import Check, Evidence, Finding, Severity, by_hand, known
+from ishowtts_ops.doctor.finding import (
+    Check,
+    Evidence,
+    Finding,
+    Remedy,
+    Severity,
+    by_hand,
+    known,
+)
+from ishowtts_ops.facts import sysfs
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.facts.voices import Recording, VoiceSample, letters
+from ishowtts_ops.provision.units import DAEMON
 
 USUAL_RATE = 15.0
 """Characters a second."""
@@ -111,6 +125,62 @@ def _fault(recording: Recording) -> tuple[str, str] | None:
     return None
 
 
+def _aside(exam: Examination) -> list[Finding]:
+    """Voices that the running daemon cannot speak with, whichever engine it has."""
+    health = exam.facts.daemon
+    if isinstance(health, Unknown) or not health.ready:
+        return []  # daemon-answers or daemon-ready says so
+    manifest = _manifest(exam)
+    configured = {entry.id for entry in manifest.voices or exam.settings.voices}
+    default = exam.settings.default_voice or manifest.default_voice
+    findings = []
+    for voice, why in sorted(health.voices_aside.items()):
+        ours = voice in configured and voice not in health.voices
+        if voice in health.voices:
+            instead = "the one of the configuration speaks in its place"
+        elif voice == default and health.default_voice:
+            instead = f"{health.default_voice} speaks wherever no voice is asked for"
+        else:
+            instead = "requests for it are refused"
+        findings.append(
+            Finding(
+                "voices-aside",
+                Severity.WARN,
+                f"The daemon cannot speak with voice {voice}, so {instead}.",
+                (Evidence(f"GET {health.url}/readyz voices_aside", f"{voice}: {why}"),),
+                _back_in_use(voice) if ours else _replaced(voice),
+                because=("config-manifest", "voices-sound", "voices-length") if ours else (),
+            )
+        )
+    return findings
+
+
+def _back_in_use(voice: str) -> Remedy:
+    return by_hand(
+        f"Put a recording of {voice} that can be heard in its place, then run install again.",
+        ("sudo", "ishowtts-ops", "install"),
+        ("sudo", "systemctl", "reload", DAEMON),
+        needs_root=True,
+    )
+
+
+def _replaced(voice: str) -> Remedy:
+    return by_hand(
+        "Give it a new recording and the words spoken in it, or remove it.",
+        ("ishowtts-ops", "voices", "add", voice, "FILE", "--text", "WORDS", "--replace"),
+        ("ishowtts-ops", "voices", "remove", voice),
+    )
+
+
+def _manifest(exam: Examination) -> Manifest:
+    """What install told the daemon; nothing where that is damaged, which config-manifest says."""
+    text = sysfs.text(exam.host, MANIFEST_PATH)
+    try:
+        return Manifest.model_validate(json.loads(text)) if isinstance(text, str) else Manifest()
+    except (ValueError, ValidationError, RecursionError):
+        return Manifest()
+
+
 def _finding(check: str, voice: VoiceSample, text: str, seen: Evidence, mend: str) -> Finding:
     remedy = by_hand(mend, ("sudo", "ishowtts-ops", "install"))
     return Finding(check, Severity.WARN, text, (seen,), remedy)
@@ -129,6 +199,7 @@ def _short(voice: VoiceSample) -> str:
 
 
 CHECKS = (
+    Check("voices-aside", "voices", "The daemon can speak with every voice", _aside),
     Check("voices-transcript", "voices", "Transcripts fit their recordings", _transcripts),
     Check("voices-length", "voices", "Recordings have the right length", _length),
     Check("voices-sound", "voices", "Recordings are clean", _sound),

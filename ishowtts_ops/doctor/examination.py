@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from ishowtts_ops.config import Settings
 from ishowtts_ops.doctor.under_load import Load
+from ishowtts_ops.errors import NeedsRoot, OpsError
 from ishowtts_ops.facts.gather import Facts
 from ishowtts_ops.facts.systemd import Unit
 from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import Host
+from ishowtts_ops.provision import power_undo
 from ishowtts_ops.provision.units import DAEMON, POWER_UNITS, UNIT_DIR, UNITS
-from ishowtts_ops.steps import LEDGER_PATH
+from ishowtts_ops.steps import Ledger
 
 ASKED_UNITS = (*UNITS, "nvpmodel.service", "nvfancontrol.service")
 """The units whose state is gathered."""
@@ -41,13 +44,20 @@ class Examination:
         identity = self.facts.identity
         return isinstance(identity, Unknown) or identity.is_jetson
 
-    @property
+    @functools.cached_property
     def installed(self) -> bool:
-        """Has install ever been here? Then whatever lacks is a fault, not just yet to come."""
+        """Has install ever been here? Then whatever lacks is a fault, not just yet to come. `power
+        lock` alone, which keeps a ledger as well, is no install."""
         host = self.host
-        return host.exists(LEDGER_PATH) or any(
-            host.lexists(f"{UNIT_DIR}/{name}") for name in (*POWER_UNITS, DAEMON)
-        )
+        if any(host.lexists(f"{UNIT_DIR}/{name}") for name in (*POWER_UNITS, DAEMON)):
+            return True
+        try:
+            ledger = Ledger.open(host)
+        except NeedsRoot:
+            return False  # it may be a lock's, and there is no unit
+        except (OpsError, OSError):
+            return True  # damaged, which config-ledger says
+        return bool(ledger.files) or not ledger.notes.keys() <= {power_undo.NOTE}
 
     def unit(self, name: str) -> Unit | None:
         """A unit as systemd sees it; None when systemd was not asked or did not answer."""

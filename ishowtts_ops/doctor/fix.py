@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,10 @@ def fix(report: Report, ask: Ask, run_step: RunStep) -> FixReport:
     A step that fails stops neither the others nor the last look, which is a whole examination with
     the report's own checks. What an earlier step mended by the way is not tried again.
     """
-    before = report.examination
+    before, checks = report.examination, report.checks
+    look = functools.partial(
+        examine, before.host, before.settings, checks=checks, thorough=before.thorough
+    )
     attempts: list[Attempt] = []
     for step in STEPS:
         concerned = _concerned(report, step)
@@ -83,17 +87,16 @@ def fix(report: Report, ask: Ask, run_step: RunStep) -> FixReport:
         except OpsError as error:
             attempts.append(Attempt(step, concerned, "failed", error.message))
             continue
-        report = examine(
-            before.host, before.settings, checks=report.checks, thorough=before.thorough
-        )
+        report = look(load=before.load)
         remaining = _concerned(report, step)
         outcome = "remains" if remaining else "mended"
         detail = " ".join(finding.text for finding in remaining)
         attempts.append(Attempt(step, concerned, outcome, detail))
-    if any(attempt.outcome == "failed" for attempt in attempts):
-        report = examine(
-            before.host, before.settings, checks=report.checks, thorough=before.thorough
-        )
+    outcomes = {attempt.outcome for attempt in attempts}
+    # What shows only under load is neither gone nor still so until the box has been loaded again.
+    loaded = before.load is not None and outcomes - {"declined"}
+    if loaded or "failed" in outcomes:
+        report = look(under_load=before.load is not None)
     return FixReport(tuple(attempts), report)
 
 

@@ -10,23 +10,44 @@ from typing import Any
 from ishowtts_ops.config import Settings
 from ishowtts_ops.doctor.checks import ALL_CHECKS
 from ishowtts_ops.doctor.examination import ASKED_UNITS, Examination
-from ishowtts_ops.doctor.finding import Check, Evidence, Finding, NotKnown, Severity
+from ishowtts_ops.doctor.finding import (
+    Check,
+    Evidence,
+    Finding,
+    NotKnown,
+    Remedy,
+    Severity,
+    by_hand,
+)
 from ishowtts_ops.doctor.report import Report, in_order
 from ishowtts_ops.doctor.under_load import Load, put_under_load
 from ishowtts_ops.errors import UsageError
 from ishowtts_ops.facts.daemon_health import NotRunning
-from ishowtts_ops.facts.gather import Facts, Job, gather, in_parallel
+from ishowtts_ops.facts.gather import Facts, gather
+from ishowtts_ops.facts.history import Damaged
+from ishowtts_ops.facts.parallel import Job, in_parallel
 from ishowtts_ops.facts.python_env import NoInterpreter
 from ishowtts_ops.facts.systemd import NoSystemd
 from ishowtts_ops.facts.value import Maybe, Unknown
-from ishowtts_ops.host import Host
+from ishowtts_ops.host import BoxKind, Host
 
 _TOLD_BY: tuple[tuple[type[Unknown], str], ...] = (
     (NoInterpreter, "engine-python"),
     (NotRunning, "daemon-answers"),
     (NoSystemd, "box-systemd"),
+    (Damaged, "speed-history"),
 )
 """Facts that are missing for a reason which a check of its own reports."""
+_OF_A_RUNNING_BOX = frozenset(
+    {
+        *("box-module", "box-desktop", "power-caps", "power-firmware", "rivals-nvpmodel"),
+        *("clocks", "heat", "supply", "memory", "engine", "daemon", "load", "speed-recent"),
+        *("units-cycle", "units-verify", "units-reload", "units-clocks", "units-guard"),
+        *("units-calendar", "units-others"),
+    }
+)
+"""Checks and subjects that ask hardware, services or programs: a root file system that is not
+running has none, which box-systemd says."""
 _PREFLIGHT_FACTS = ("identity", "systemd", "disk", "python_env")
 
 
@@ -87,7 +108,13 @@ def preflight(host: Host, settings: Settings, *, changes_follow: bool = True) ->
 
 
 def _report(examination: Examination, checks: Sequence[Check], start: float) -> Report:
-    asked = tuple(check for check in checks if examination.jetson or not check.jetson)
+    offline = examination.host.kind is BoxKind.OFFLINE
+    asked = tuple(
+        check
+        for check in checks
+        if (examination.jetson or not check.jetson)
+        and not (offline and {check.id, check.subject} & _OF_A_RUNNING_BOX)
+    )
     answers = in_parallel(
         {check.id: Job(_ask(check, examination), check.limit_s) for check in asked}
     )
@@ -147,4 +174,15 @@ def _lacking(reason: str, checks: Sequence[str]) -> Finding:
         Severity.UNKNOWN,
         f"{count} could not be made: {reason}.",
         (Evidence("not checked", ", ".join(checks)),),
+        _way_out(reason, checks),
     )
+
+
+def _way_out(reason: str, checks: Sequence[str]) -> Remedy | None:
+    """What a person may try where something could not be found out."""
+    if reason.endswith(" needs root"):
+        return by_hand("Look again as root.", ("sudo", "ishowtts-ops", "doctor", *checks))
+    if reason.endswith(" hangs"):
+        text = "Its driver or its bus is stuck: the kernel's log may say more, and a reboot helps."
+        return by_hand(text, ("sudo", "dmesg", "--level=err,warn"), needs_reboot=True)
+    return None

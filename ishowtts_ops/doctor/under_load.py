@@ -9,6 +9,7 @@ interpreter keeps the GPU busy. Neither changes a clock or a mode, and all of it
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ishowtts_ops.client import DaemonClient
@@ -65,18 +66,25 @@ def put_under_load(
 ) -> Maybe[Load]:
     """Load the box and watch it; Unknown with the reason where nothing can load it."""
     health = facts.daemon
+    if isinstance(facts.clocks, Unknown):
+        return facts.clocks
+
+    def watched(work: Callable[[], None]) -> Maybe[Watched]:
+        silent = [n for n in ("thermal", "rails") if isinstance(getattr(facts, n), Unknown)]
+        return watch(host, work, limit_s, every_s=every_s, without=silent)
+
     if isinstance(health, DaemonHealth) and health.ready:
         if health.queue_depth > 0:
-            watched = watch(host, lambda: time.sleep(seconds), limit_s, every_s=every_s)
-            return Load("live", watched)
+            found = watched(lambda: time.sleep(seconds))
+            return found if isinstance(found, Unknown) else Load("live", found)
         speech = _Speech(settings, seconds, limit_s)
-        watched = watch(host, speech.work, limit_s, every_s=every_s)
-        return speech.result(watched)
+        return speech.result(watched(speech.work))
     if isinstance(health, DaemonHealth) and health.status in ("warming", "draining"):
         return Unknown(f"the daemon is {health.status}; ask again when it is ready")
     if settings.engine.kind != "f5":
         return Unknown("no daemon speaks here, and its engine does not use the GPU")
-    return _burn(host, settings, seconds, limit_s, every_s)
+    burning = _Burning(host, settings, seconds, limit_s)
+    return burning.result(watched(burning.work))
 
 
 class _Speech:
@@ -109,7 +117,9 @@ class _Speech:
         except OpsError as error:
             self._trouble = error.message.rstrip(".")
 
-    def result(self, watched: Watched) -> Maybe[Load]:
+    def result(self, watched: Maybe[Watched]) -> Maybe[Load]:
+        if isinstance(watched, Unknown):
+            return watched
         trouble = self._trouble
         if not watched.ended and not trouble:
             trouble = f"a request took longer than {self._limit_s:g} s"
@@ -119,17 +129,24 @@ class _Speech:
         return Load("speech", watched, rtf, self._audio_s, self._requests, trouble=trouble)
 
 
-def _burn(
-    host: Host, settings: Settings, seconds: float, limit_s: float, every_s: float
-) -> Maybe[Load]:
-    answers: list[Maybe[Burnt]] = []
-    watched = watch(
-        host,
-        lambda: answers.append(burn(host, in_use(host, settings), seconds, limit_s - 0.5)),
-        limit_s,
-        every_s=every_s,
-    )
-    answer = answers[0] if answers else Unknown(f"the engine took longer than {limit_s:g} s")
-    if isinstance(answer, Unknown):
-        return Unknown(f"no daemon speaks, and the GPU could not be kept busy: {answer.reason}")
-    return Load("burn", watched, burnt=answer)
+class _Burning:
+    """The GPU kept busy by the engine's interpreter."""
+
+    def __init__(self, host: Host, settings: Settings, seconds: float, limit_s: float) -> None:
+        self._host = host
+        self._settings = settings
+        self._seconds = seconds
+        self._limit_s = limit_s
+        self._answer: Maybe[Burnt] = Unknown(f"the engine took longer than {limit_s:g} s")
+
+    def work(self) -> None:
+        python = in_use(self._host, self._settings)
+        self._answer = burn(self._host, python, self._seconds, self._limit_s - 0.5)
+
+    def result(self, watched: Maybe[Watched]) -> Maybe[Load]:
+        if isinstance(watched, Unknown):
+            return watched
+        if isinstance(self._answer, Unknown):
+            reason = self._answer.reason
+            return Unknown(f"no daemon speaks, and the GPU could not be kept busy: {reason}")
+        return Load("burn", watched, burnt=self._answer)

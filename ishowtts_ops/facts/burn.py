@@ -14,8 +14,6 @@ from ishowtts_ops.facts.asking import ask, failure
 from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import Host
 
-START_S = 12.0
-"""Reading in torch and CUDA, on an Orin with a slow disk."""
 _MARK = "ishowtts-burn:"
 
 _BURN = r"""

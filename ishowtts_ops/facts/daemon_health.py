@@ -43,6 +43,11 @@ class _Queue(BaseModel):
     limit: int = 0
 
 
+class _Aside(BaseModel):
+    id: str
+    why: str = ""
+
+
 class _Ready(BaseModel):
     """`/readyz`; what a version of the daemon leaves out gets its default."""
 
@@ -57,6 +62,8 @@ class _Ready(BaseModel):
     recent_rtf: float | None = None
     queue: _Queue = Field(default_factory=_Queue)
     voices: tuple[str, ...] = ()
+    default_voice: str | None = None
+    voices_aside: tuple[_Aside, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,8 @@ class DaemonHealth:
         reasons: why it is not ready.
         device: where the engine computes, "cuda:0" or "cpu".
         recent_rtf: engine seconds per second of speech, lately; None before the first speech.
+        default_voice: who speaks where nobody is asked for; None when not known.
+        voices_aside: voices that should be on offer and cannot be used, by id, and why: a sentence.
         outcomes: requests by how they ended ("ok", "queue_full" …); empty when not known.
     """
 
@@ -88,6 +97,8 @@ class DaemonHealth:
     queue_depth: int
     queue_limit: int
     voices: tuple[str, ...]
+    default_voice: str | None
+    voices_aside: Mapping[str, str]
     outcomes: Mapping[str, int]
 
 
@@ -117,6 +128,8 @@ def parse_ready(url: str, text: str, *, live: bool, metrics: str = "") -> Maybe[
         queue_depth=told.queue.depth,
         queue_limit=told.queue.limit,
         voices=told.voices,
+        default_voice=told.default_voice,
+        voices_aside={one.id: one.why for one in told.voices_aside},
         outcomes=parse_outcomes(metrics),
     )
 

@@ -18,6 +18,8 @@ class FanFacts:
     """The fan of a box.
 
     Attributes:
+        path: the fan's hwmon folder; None where a box has no fan.
+        rpm_path: the tachometer's attribute; None where there is none.
         pwm: duty, 0 to 255.
         pwm_enable: the driver's mode; what its numbers mean differs by release.
         rpm: from the tachometer.
@@ -25,6 +27,8 @@ class FanFacts:
         jtop_profile: the profile that jtop saved and sets again; None when it saved none.
     """
 
+    path: str | None
+    rpm_path: str | None
     pwm: Maybe[int]
     pwm_enable: Maybe[int]
     rpm: Maybe[int]
@@ -51,19 +55,23 @@ class FanFacts:
 
 def read(host: Host) -> FanFacts:
     """Read the fan; never raises."""
-    no_fan = Unknown("there is no hwmon device pwmfan")
-    pwm: Maybe[int] = no_fan
-    enable: Maybe[int] = no_fan
-    rpm: Maybe[int] = Unknown("there is no tachometer")
+    fan, tachometer = None, None
     for path in sysfs.glob(host, "/sys/class/hwmon/hwmon*"):
-        name = sysfs.text(host, f"{path}/name")
-        if name in ("pwmfan", "pwm-fan"):
-            pwm = sysfs.number(host, f"{path}/pwm1")
-            enable = sysfs.number(host, f"{path}/pwm1_enable")
+        if sysfs.text(host, f"{path}/name") in ("pwmfan", "pwm-fan"):
+            fan = path
         for attribute in ("rpm", "fan1_input"):
             if sysfs.exists(host, f"{path}/{attribute}"):
-                rpm = sysfs.number(host, f"{path}/{attribute}")
-    return FanFacts(pwm, enable, rpm, rivals.enabled(host, NVFANCONTROL), _jtop_profile(host))
+                tachometer = f"{path}/{attribute}"
+    no_fan = Unknown("there is no hwmon device pwmfan")
+    return FanFacts(
+        fan,
+        tachometer,
+        sysfs.number(host, f"{fan}/pwm1") if fan else no_fan,
+        sysfs.number(host, f"{fan}/pwm1_enable") if fan else no_fan,
+        sysfs.number(host, tachometer) if tachometer else Unknown("there is no tachometer"),
+        rivals.enabled(host, NVFANCONTROL),
+        _jtop_profile(host),
+    )
 
 
 def parse_jtop_profile(text: str) -> Maybe[str | None]:

@@ -60,11 +60,16 @@ class HistoryFacts:
     baselines: dict[str, Measured]
 
 
+@dataclass(frozen=True)
+class Damaged(Unknown):
+    """The file is there and is no whole database."""
+
+
 NEVER = HistoryFacts(0, None, None, {})
 
 
 def read_history(host: Host) -> Maybe[HistoryFacts]:
-    """Read the history; `NEVER` where there is none."""
+    """Read the history; `NEVER` where there is none, or one that was only just made."""
     real = host.path(HISTORY)
     if not real.is_file():
         return NEVER
@@ -72,9 +77,12 @@ def read_history(host: Host) -> Maybe[HistoryFacts]:
         with contextlib.closing(
             sqlite3.connect(f"{real.resolve().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)
         ) as db:
-            return _facts(db)
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            return _facts(db) if version else NEVER
     except sqlite3.Error as error:
-        return Unknown(f"{HISTORY} cannot be read: {error}")
+        # SQLite tells damage from locks and rights by these words alone.
+        broken = type(error) is sqlite3.DatabaseError or "malformed" in str(error)
+        return (Damaged if broken else Unknown)(f"{HISTORY} cannot be read: {error}")
 
 
 def _facts(db: sqlite3.Connection) -> HistoryFacts:

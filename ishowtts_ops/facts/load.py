@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ishowtts_ops.facts import clocks as clock_facts
@@ -17,11 +17,15 @@ from ishowtts_ops.facts import rails as rail_facts
 from ishowtts_ops.facts import sysfs
 from ishowtts_ops.facts import thermal as thermal_facts
 from ishowtts_ops.facts.clocks import ClockFacts
+from ishowtts_ops.facts.parallel import Job, in_parallel
 from ishowtts_ops.facts.rails import RailFacts
+from ishowtts_ops.facts.thermal import ThermalFacts
 from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import Host
 
 EVERY_S = 0.25
+LAST_LOOK_S = 2.0
+"""What the looks before and after the load may take together; each takes milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Watched:
         seconds: how long it was watched.
         before: the box right before it.
         events: over-current events by counter in that time (not since boot).
+        events_path: the hwmon folder of the counters.
         gpu_max_hz: what the GPU may run at.
         ended: did the work end within its time?
     """
@@ -69,6 +74,7 @@ class Watched:
     events: Maybe[dict[int, int]]
     gpu_max_hz: Maybe[int]
     ended: bool
+    events_path: str = ""
 
     def first_throttle(self) -> Sample | None:
         """When heat first held a clock down."""
@@ -108,50 +114,87 @@ def watch(
     *,
     every_s: float = EVERY_S,
     clock: Callable[[], float] = time.monotonic,
-) -> Watched:
+    without: Collection[str] = (),
+) -> Maybe[Watched]:
     """Sample a box until the work, done in a thread of its own, ends or its time is over.
 
     Args:
         work: loads the box; what it raises ends it and is its caller's to remember.
         limit_s: after this it is left alone; it must come to an end by itself.
+        without: "thermal" or "rails" where these give no answer, and would hang each look.
+
+    Returns:
+        Unknown where a look at the box gave no answer.
     """
-    clocks, rails = clock_facts.read(host), rail_facts.read(host)
-    counted = rails
-    before = _sample(host, clocks, rails, 0.0)
-    thread = threading.Thread(target=work, name="load", daemon=True)
-    began = clock()
-    thread.start()
-    samples: list[Sample] = []
-    while thread.is_alive() and clock() - began < limit_s:
-        clocks, rails = clock_facts.read(host), rail_facts.read(host)
-        samples.append(_sample(host, clocks, rails, clock() - began))
-        thread.join(max(0.0, min(every_s, limit_s - (clock() - began))))
-    # Once more: what happened in the last moment shows now, and the counters keep it for good.
-    clocks, rails = clock_facts.read(host), rail_facts.read(host)
-    samples.append(_sample(host, clocks, rails, clock() - began))
-    gpu = clocks.gpu
-    top: Maybe[int] = gpu if isinstance(gpu, Unknown) else gpu.max_hz
-    seconds = clock() - began
-    ended = not thread.is_alive()
-    return Watched(seconds, before, tuple(samples), rails.since(counted), top, ended)
+    watcher = _Watcher(host, frozenset(without), clock)
+    job = Job(lambda: watcher.watch(work, limit_s, every_s), limit_s + LAST_LOOK_S, "watching it")
+    found: Maybe[Watched] = in_parallel({"load": job})["load"]
+    return found
 
 
-def _sample(host: Host, clocks: ClockFacts, rails: RailFacts, at_s: float) -> Sample:
-    thermal = thermal_facts.read(host)
-    hottest = thermal.hottest
-    khz, share = _cpu(host, clocks)
-    gpu = clocks.gpu
-    return Sample(
-        at_s,
-        khz,
-        share,
-        gpu if isinstance(gpu, Unknown) else gpu.cur_hz,
-        hottest if isinstance(hottest, Unknown) else hottest.temperature_mc,
-        "" if isinstance(hottest, Unknown) else hottest.name,
-        tuple(device.name for device in thermal.active_throttles),
-        tuple(rail.label for rail in rails.alarms),
-        {r.label: r.milliwatt for r in rails.rails if isinstance(r.milliwatt, int)},
-    )
+class _Watcher:
+    """Looks at a box again and again."""
+
+    def __init__(self, host: Host, without: frozenset[str], clock: Callable[[], float]) -> None:
+        self._host = host
+        self._without = without
+        self._clock = clock
+
+    def watch(self, work: Callable[[], None], limit_s: float, every_s: float) -> Watched:
+        clock = self._clock
+        counted = self._rails()
+        before = self._sample(clock_facts.read(self._host), counted, 0.0)
+        thread = threading.Thread(target=work, name="load", daemon=True)
+        began = clock()
+        thread.start()
+        samples: list[Sample] = []
+        while thread.is_alive() and clock() - began < limit_s:
+            clocks, rails = clock_facts.read(self._host), self._rails()
+            samples.append(self._sample(clocks, rails, clock() - began))
+            thread.join(max(0.0, min(every_s, limit_s - (clock() - began))))
+        # Once more: what happened in the last moment shows now, and the counters keep it for good.
+        clocks, rails = clock_facts.read(self._host), self._rails()
+        samples.append(self._sample(clocks, rails, clock() - began))
+        gpu = clocks.gpu
+        top: Maybe[int] = gpu if isinstance(gpu, Unknown) else gpu.max_hz
+        seconds = clock() - began
+        ended = not thread.is_alive()
+        return Watched(
+            seconds,
+            before,
+            tuple(samples),
+            rails.since(counted),
+            top,
+            ended,
+            rails.events_path,
+        )
+
+    def _rails(self) -> RailFacts:
+        if "rails" in self._without:
+            return RailFacts((), Unknown("the power rails give no answer"))
+        return rail_facts.read(self._host)
+
+    def _thermal(self) -> ThermalFacts:
+        return (
+            ThermalFacts((), ()) if "thermal" in self._without else thermal_facts.read(self._host)
+        )
+
+    def _sample(self, clocks: ClockFacts, rails: RailFacts, at_s: float) -> Sample:
+        thermal = self._thermal()
+        hottest = thermal.hottest
+        khz, share = _cpu(self._host, clocks)
+        gpu = clocks.gpu
+        return Sample(
+            at_s,
+            khz,
+            share,
+            gpu if isinstance(gpu, Unknown) else gpu.cur_hz,
+            hottest if isinstance(hottest, Unknown) else hottest.temperature_mc,
+            "" if isinstance(hottest, Unknown) else hottest.name,
+            tuple(device.name for device in thermal.active_throttles),
+            tuple(rail.label for rail in rails.alarms),
+            {r.label: r.milliwatt for r in rails.rails if isinstance(r.milliwatt, int)},
+        )
 
 
 def _cpu(host: Host, clocks: ClockFacts) -> tuple[Maybe[int], Maybe[float]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ishowtts_ops.config import RUN_DIR
 from ishowtts_ops.errors import OpsError, UsageError
 from ishowtts_ops.facts import clocks as clock_facts
 from ishowtts_ops.facts import identity as identity_facts
@@ -32,6 +33,8 @@ from ishowtts_ops.host import Host
 
 RATE_TOLERANCE = 0.03
 """Drivers round a cap to a rate of their table; the tables' steps are wider than this."""
+STAGED_PATH = f"{RUN_DIR}/mode-staged"
+"""The id of the mode that nvpmodel wanted a reboot for; gone with the next boot."""
 POLICY_MAX = "max"
 POLICY_LEAVE = "leave"
 
@@ -93,6 +96,7 @@ class PowerFacts:
             mode that needs a reboot is staged.
         ceilings: the hardware's own limits against the module's table. Old firmware keeps an Orin
             Nano at non-super rates although its mode is called MAXN_SUPER.
+        staged_id: the mode that waits for a reboot, as far as it was staged from here.
     """
 
     conf_path: Maybe[str]
@@ -103,6 +107,7 @@ class PowerFacts:
     caps: tuple[Cap, ...]
     effective: Maybe[Mode]
     ceilings: tuple[Cap, ...]
+    staged_id: int | None = None
 
     @property
     def mode_name(self) -> Maybe[str]:
@@ -130,10 +135,13 @@ class PowerFacts:
     @property
     def reboot_pending(self) -> Maybe[bool]:
         """Is a mode staged that takes effect with the next boot? Then the GPU's power gating is not
-        that of the mode in the status file; the kernel fixes it at the GPU's first use."""
+        that of the mode in the status file; the kernel fixes it at the GPU's first use. A mode
+        without power gating, as Thor's, may need a reboot all the same, when nvpmodel said so."""
         for cap in self.caps:
             if cap.unit == "mask":
                 return cap.agrees if isinstance(cap.agrees, Unknown) else not cap.agrees
+        if self.staged_id is not None and self.staged_id == self.mode_id and self.off:
+            return True
         return self.mode if isinstance(self.mode, Unknown) else False
 
     @property
@@ -155,6 +163,8 @@ def read(
     conf_path = _conf_path(host)
     data = sysfs.raw(host, CONF_PATH)
     conf = data if isinstance(data, Unknown) else parse_conf(data)
+    if isinstance(data, Unknown) and isinstance(conf_path, Unknown):
+        conf = conf_path  # which knows where a link leads
     mode_id = read_status(host)
     mode = _mode(conf, mode_id)
     module = _variant(identity.module, conf_path)
@@ -170,14 +180,21 @@ def read(
         caps,
         _effective(host, conf, mode, clocks, module),
         _ceilings(clocks, module) if isinstance(module, Module) else (),
+        _staged(host),
     )
+
+
+def _staged(host: Host) -> int | None:
+    found = sysfs.number(host, STAGED_PATH)
+    return found if isinstance(found, int) else None
 
 
 def read_status(host: Host) -> Maybe[int]:
     """The mode's id in the status file."""
     data = sysfs.raw(host, STATUS_PATH)
     if isinstance(data, Unknown):
-        return Unknown(f"no power mode was set yet: {data.reason}")
+        gone = not sysfs.exists(host, STATUS_PATH)
+        return Unknown(f"no power mode was set yet: {data.reason}") if gone else data
     return parse_status(data)
 
 
@@ -237,7 +254,9 @@ def shown(value: Maybe[int], unit: str) -> str:
 
 def _conf_path(host: Host) -> Maybe[str]:
     if not sysfs.exists(host, CONF_PATH):
-        return Unknown(f"{CONF_PATH} is not there")
+        leads = host.is_symlink(CONF_PATH)
+        to = f" leads to {host.readlink(CONF_PATH)}, which" if leads else ""
+        return Unknown(f"{CONF_PATH}{to} is not there")
     real = host.path(CONF_PATH)
     return host.box_path(real.resolve() if host.root == real.parents[-1] else real)
 

@@ -51,10 +51,16 @@ class RailFacts:
 
     Attributes:
         events: by number of the counter (1, 2, 3).
+        events_path: the hwmon folder of the counters.
     """
 
     rails: tuple[Rail, ...]
     events: Maybe[dict[int, int]]
+    events_path: str = ""
+
+    def counter(self, number: int) -> str:
+        """Where a counter is read."""
+        return f"{self.events_path}/oc{number}_event_cnt"
 
     @property
     def alarms(self) -> tuple[Rail, ...]:
@@ -78,13 +84,14 @@ def read(host: Host) -> RailFacts:
     """Read all monitors; never raises."""
     rails: list[Rail] = []
     events: Maybe[dict[int, int]] = Unknown("there is no hwmon device soctherm_oc")
+    counters = ""
     for path in sysfs.glob(host, "/sys/class/hwmon/hwmon*"):
         name = sysfs.text(host, f"{path}/name")
         if name == "ina3221":
             rails += _rails(host, path)
         elif name == "soctherm_oc":
-            events = _events(host, path)
-    return RailFacts(tuple(rails), events)
+            events, counters = _events(host, path), path
+    return RailFacts(tuple(rails), events, counters)
 
 
 def _rails(host: Host, path: str) -> list[Rail]:

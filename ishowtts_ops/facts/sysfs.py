@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import threading
 
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.facts.value import Maybe, Unknown
@@ -12,14 +13,25 @@ from ishowtts_ops.host import Host
 _NUMBER = re.compile(r"-?[0-9]{1,20}|0[xX][0-9a-fA-F]{1,16}")
 _LIMIT = 1 << 20
 """Bytes read at most: an attribute has one page, and a wrong path must not fill the memory."""
+_reading: dict[int, str] = {}
+"""What each thread is reading, so that one that hangs can be told apart."""
 
 
 def raw(host: Host, path: str) -> Maybe[bytes]:
     """A file's bytes."""
+    me = threading.get_ident()
+    _reading[me] = path
     try:
         return host.read_bytes(path, _LIMIT)
     except (OSError, OpsError) as error:
         return Unknown(why(path, error))
+    finally:
+        del _reading[me]
+
+
+def being_read(thread: int | None) -> str | None:
+    """The path that a thread is reading right now; None when it does something else."""
+    return None if thread is None else _reading.get(thread)
 
 
 def text(host: Host, path: str) -> Maybe[str]:

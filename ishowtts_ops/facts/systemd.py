@@ -41,7 +41,6 @@ DEFAULT_TARGET_LINKS = (
     "/lib/systemd/system/default.target",
 )
 _CYCLE = re.compile(r"Found ordering cycle|deleted to break ordering cycle")
-SYSTEMD_PROGRAMS = ("/usr/lib/systemd/systemd", "/lib/systemd/systemd")
 
 
 @dataclass(frozen=True)

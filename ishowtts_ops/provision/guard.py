@@ -22,7 +22,13 @@ from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision.install import LOCK_PATH
 from ishowtts_ops.provision.power import LockReport, lock
-from ishowtts_ops.provision.power_look import Situation, describe, look, require_jetson
+from ishowtts_ops.provision.power_look import (
+    Situation,
+    describe,
+    look,
+    require_jetson,
+    require_running,
+)
 from ishowtts_ops.steps import Progress
 
 SUSPENDS = "/sys/power/suspend_stats/success"
@@ -83,12 +89,14 @@ def check_and_restore(
 
     Raises:
         NotAJetson: the box is none.
+        OpsError: it is offline.
         NeedsRoot: something was lost and we may not bring it back.
         UsageError: the configuration names a mode that the box does not have.
     """
     policy = settings.power
     now = look(host, policy)
     require_jetson(now.identity)
+    require_running(host)
     if not policy.lock_clocks and now.target is None and not now.trouble:
         return GuardReport(GuardState.OFF, ())
     lost = _lost(now, locks=policy.lock_clocks)

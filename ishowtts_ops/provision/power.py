@@ -20,9 +20,15 @@ from ishowtts_ops.facts.nvpmodel import STATUS_PATH, Conf, Mode, status_bytes
 from ishowtts_ops.facts.power import Cap, shown
 from ishowtts_ops.facts.value import Maybe, Unknown
 from ishowtts_ops.host import BoxKind, Host
-from ishowtts_ops.provision.power_look import Situation, describe, look, require_jetson
+from ishowtts_ops.provision.power_look import (
+    Situation,
+    describe,
+    look,
+    require_jetson,
+    require_running,
+)
 from ishowtts_ops.provision.power_status import PowerStatus, status
-from ishowtts_ops.provision.power_tools import Outcome, max_clocks, set_mode, stage
+from ishowtts_ops.provision.power_tools import Outcome, await_reboot, max_clocks, set_mode, stage
 from ishowtts_ops.provision.power_undo import RestoreReport, record_before, restore
 from ishowtts_ops.steps import Change, Ledger, Progress, file_diff
 
@@ -37,6 +43,7 @@ __all__ = [
     "look",
     "record_before",
     "require_jetson",
+    "require_running",
     "restore",
     "status",
 ]
@@ -121,11 +128,7 @@ def lock(
         OpsError: the box is offline.
     """
     host.require_root("Setting the power mode and locking the clocks")
-    if host.kind is BoxKind.OFFLINE:
-        raise OpsError(
-            f"The box in {host.root} is not running, so its clocks cannot be locked.",
-            "Boot it: the ishowtts-clocks unit locks them at every boot.",
-        )
+    require_running(host)
     start = look(host, settings)
     require_jetson(start.identity)
     attempt = _Attempt(host, settings, log)
@@ -179,7 +182,7 @@ class _Attempt:
         target = now.target
         assert target is not None
         before = now.power.effective
-        shown_before = before.name if isinstance(before, Mode) else "unknown"
+        shown_before = before.name if isinstance(before, Mode) else _name(now)
         self.log(f"Power mode: {shown_before} -> {target.name} (nvpmodel -m {target.id})")
         change = set_mode(self.host, target)
         self.mode_problem = change.problem
@@ -187,7 +190,7 @@ class _Attempt:
             self.mode_set = self.mode_changed = True
         elif change.outcome is Outcome.NEEDS_REBOOT:
             self.reboot_needed = True
-            self.mode_changed |= stage(self.host, target)
+            self.mode_changed |= await_reboot(self.host, target)
             self.log(
                 f"{target.name} needs a reboot, because the GPU has been used. It is staged and"
                 " takes effect with the next one; nothing was rebooted."
@@ -209,6 +212,11 @@ class _Attempt:
         return found
 
 
+def _name(now: Situation) -> str:
+    name = now.power.mode_name
+    return name if isinstance(name, str) else "unknown"
+
+
 def _not_in_force(now: Situation) -> str:
     off = "; ".join(str(cap) for cap in now.power.off)
     name = now.target.name if now.target else "its mode"
@@ -228,7 +236,7 @@ def _clock_problems(clocks: ClockFacts, said: str) -> list[str]:
     if clocks.emc_locked is False:
         found.append("The memory clock (EMC) is not locked.")
     if found and said:
-        found[-1] += f" jetson_clocks said: {said}."
+        found[-1] += f" jetson_clocks said: {said.rstrip('.!')}."
     return found
 
 
@@ -330,7 +338,7 @@ def _preview(
     target = now.target
     if now.mode_wrong and target is not None:
         before = now.power.effective
-        name = before.name if isinstance(before, Mode) else str(now.power.mode_name)
+        name = before.name if isinstance(before, Mode) else _name(now)
         lines.append(f"$ nvpmodel -m {target.id}    # {name} -> {target.name}")
         if reboot is not None:
             lines.append(

@@ -16,9 +16,10 @@ from ishowtts_ops.facts import thermal as thermal_facts
 from ishowtts_ops.facts.clocks import ClockFacts
 from ishowtts_ops.facts.identity import Identity
 from ishowtts_ops.facts.nvpmodel import Mode
+from ishowtts_ops.facts.parallel import FILE_LIMIT_S, Job, in_parallel
 from ishowtts_ops.facts.power import PowerFacts, shown
 from ishowtts_ops.facts.value import Maybe, Unknown
-from ishowtts_ops.host import Host
+from ishowtts_ops.host import BoxKind, Host
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,14 @@ class Situation:
         both = clocks.cpu_locked is True and clocks.gpu_locked is True
         return both and clocks.emc_locked is not False
 
+    @property
+    def summary(self) -> str:
+        """The mode in force and the clocks, in one line."""
+        mode = self.power.effective
+        known = mode if isinstance(mode, Mode) else self.power.mode
+        name = known.name if isinstance(known, Mode) else "mode unknown"
+        return f"{name}; {describe(self.clocks)}"
+
 
 def look(host: Host, settings: Power) -> Situation:
     """Read the box and judge it by the policy; starts no process.
@@ -84,8 +93,13 @@ def look(host: Host, settings: Power) -> Situation:
             raise
         except OpsError as error:
             trouble = error.message
-    throttled = thermal_facts.read(host).throttled is True
-    return Situation(identity, clocks, power, target, trouble, throttled)
+    return Situation(identity, clocks, power, target, trouble, _throttled(host))
+
+
+def _throttled(host: Host) -> bool:
+    """Sensors sit on buses that can hang, and a lock must not wait for them."""
+    job = Job(lambda: thermal_facts.read(host).throttled, FILE_LIMIT_S)
+    return in_parallel({"thermal": job})["thermal"] is True
 
 
 def require_jetson(identity: Identity) -> None:
@@ -94,6 +108,15 @@ def require_jetson(identity: Identity) -> None:
         raise NotAJetson(
             "This box is not an NVIDIA Jetson, so it has no power mode and no clocks to lock.",
             "`ishowtts-ops demo` shows the whole thing on a simulated Jetson.",
+        )
+
+
+def require_running(host: Host) -> None:
+    """Raises OpsError for a root file system that is not running."""
+    if host.kind is BoxKind.OFFLINE:
+        raise OpsError(
+            f"The box in {host.root} is not running, so its clocks cannot be locked.",
+            "Boot it: the ishowtts-clocks unit locks them at every boot.",
         )
 
 

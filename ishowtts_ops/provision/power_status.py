@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ishowtts_ops.config import Settings
+from ishowtts_ops.errors import OpsError, Undetermined
 from ishowtts_ops.facts import fan as fan_facts
 from ishowtts_ops.facts import rails as rail_facts
 from ishowtts_ops.facts import rivals as rival_facts
@@ -14,12 +15,13 @@ from ishowtts_ops.facts.clocks import ClockFacts
 from ishowtts_ops.facts.fan import FanFacts
 from ishowtts_ops.facts.identity import Identity
 from ishowtts_ops.facts.nvpmodel import Conf, Mode
+from ishowtts_ops.facts.parallel import FILE_LIMIT_S, Job, in_parallel
 from ishowtts_ops.facts.power import PowerFacts
 from ishowtts_ops.facts.rails import RailFacts
 from ishowtts_ops.facts.rivals import RivalFacts
 from ishowtts_ops.facts.thermal import ThermalFacts
 from ishowtts_ops.facts.value import Maybe, Unknown
-from ishowtts_ops.host import Host
+from ishowtts_ops.host import BoxKind, Host
 from ishowtts_ops.provision.power_look import Situation, describe, look
 
 
@@ -28,17 +30,19 @@ class PowerStatus:
     """The power side of a box.
 
     Attributes:
+        running: is it more than the files of a box?
         policy: the configuration's `power.mode`.
         situation: identity, clocks, mode, and what the policy asks for.
     """
 
+    running: bool
     policy: str
     lock_wanted: bool
     situation: Situation
-    thermal: ThermalFacts
-    rails: RailFacts
-    fan: FanFacts
-    rivals: RivalFacts
+    thermal: Maybe[ThermalFacts]
+    rails: Maybe[RailFacts]
+    fan: Maybe[FanFacts]
+    rivals: Maybe[RivalFacts]
 
     @property
     def identity(self) -> Identity:
@@ -59,9 +63,21 @@ class PowerStatus:
         held = now.clocks_held or not self.lock_wanted
         return not (now.mode_wrong or now.staged or now.trouble) and held
 
+    @property
+    def cool(self) -> bool | None:
+        """Does heat hold no clock down? None where that is not known."""
+        thermal = self.thermal
+        return None if isinstance(thermal, Unknown) else not thermal.active_throttles
+
     def lines(self) -> list[tuple[str, str]]:
         """Heading and text of each line for people."""
         identity, power = self.identity, self.power
+        if not self.running:
+            return [
+                ("Module", f"{identity.name}, {_release(identity)}"),
+                ("Mode", f"for the next boot: {self._mode()}"),
+                ("Clocks", "not known: the box is not running"),
+            ]
         rows = [
             ("Module", f"{identity.name}, {_release(identity)}"),
             ("Mode", self._mode()),
@@ -109,18 +125,10 @@ class PowerStatus:
                 "emc": clocks.emc_locked,
             },
             "clocks": clocks,
-            "thermal": {
-                "throttled": self.thermal.throttled,
-                "active": [device.name for device in self.thermal.active_throttles],
-                "zones": {z.name: z.temperature_mc for z in self.thermal.zones},
-            },
-            "rails": {rail.label: rail.milliwatt for rail in self.rails.rails},
-            "over_current_events": self.rails.events,
-            "fan": {
-                "pwm": self.fan.pwm,
-                "rpm": self.fan.rpm,
-                "claimants": list(self.fan.claimants),
-            },
+            "thermal": _thermal_data(self.thermal),
+            "rails": _rail_data(self.rails),
+            "over_current_events": _events(self.rails),
+            "fan": _fan_data(self.fan),
             "rivals": self.rivals,
         }
 
@@ -134,19 +142,28 @@ class PowerStatus:
             text += f", staged: {power.effective.name} is in force until the next reboot"
         elif now.target is not None and now.mode_wrong:
             text += f"; the configuration asks for {now.target.name}"
-        return f"{text}; {now.trouble}" if now.trouble else text
+        if not now.trouble:
+            return text
+        # The trouble is a sentence, and often about what is not known of the mode.
+        return now.trouble if text in now.trouble else f"{text}. {now.trouble}"
 
     def _limits(self) -> str:
         power = self.power
         if power.off:
             return "not those of the mode: " + "; ".join(str(cap) for cap in power.off)
+        if isinstance(power.mode, Unknown):
+            return "not known, because the mode is not"
         if isinstance(power.in_force, Unknown):
             return str(power.in_force)
+        if isinstance(power.conf, Conf) and power.conf.problems:
+            return f"those of the mode, whose file is damaged: {power.conf.problems[0]}"
+        if power.conf_fits is False:
+            return f"those of the mode, in a file of another module: {power.conf_path}"
         return "those of the mode"
 
     def _heat(self) -> str:
-        hottest = self.thermal.hottest
-        if isinstance(hottest, Unknown):
+        hottest = self.thermal if isinstance(self.thermal, Unknown) else self.thermal.hottest
+        if isinstance(hottest, Unknown) or isinstance(self.thermal, Unknown):
             return str(hottest)
         degrees = hottest.temperature_mc
         shown_degrees = f"{degrees / 1000:.0f} °C" if isinstance(degrees, int) else str(degrees)
@@ -155,6 +172,8 @@ class PowerStatus:
         return f"{hottest.name} {shown_degrees}{held}"
 
     def _rails(self) -> str:
+        if isinstance(self.rails, Unknown):
+            return str(self.rails)
         parts = []
         for rail in self.rails.rails:
             watts = rail.milliwatt
@@ -172,6 +191,8 @@ class PowerStatus:
 
     def _fan(self) -> str:
         fan = self.fan
+        if isinstance(fan, Unknown):
+            return str(fan)
         if isinstance(fan.pwm, Unknown):
             return fan.pwm.reason
         speed = f", {fan.rpm} rpm" if isinstance(fan.rpm, int) else ""
@@ -179,9 +200,12 @@ class PowerStatus:
         return f"{duty} %{speed}, set by {' and '.join(fan.claimants)}"
 
     def _others(self) -> str:
+        if isinstance(self.rivals, Unknown):
+            return str(self.rivals)
         found = [rival.detail for rival in self.rivals.in_charge]
         if self.rivals.nvpmodel_reran is True:
             found.append("nvpmodel.service ran again after the clocks were locked")
+        found += [f"not known: {reason}" for reason in self.rivals.unclear]
         return "; ".join(found) or "nobody else sets mode or clocks"
 
 
@@ -190,17 +214,63 @@ def status(host: Host, settings: Settings) -> PowerStatus:
 
     Raises:
         UsageError: the policy names a mode that the box does not have.
+        Undetermined: mode and clocks could not be read in their time.
     """
     policy = settings.power
-    return PowerStatus(
-        policy.mode,
-        policy.lock_clocks,
-        look(host, policy),
-        thermal_facts.read(host),
-        rail_facts.read(host),
-        fan_facts.read(host),
-        rival_facts.read(host),
-    )
+    jobs = {
+        "now": Job(lambda: _look(host, settings), 2 * FILE_LIMIT_S, "reading mode and clocks"),
+        "thermal": Job(lambda: thermal_facts.read(host), FILE_LIMIT_S, "reading temperatures"),
+        "rails": Job(lambda: rail_facts.read(host), FILE_LIMIT_S, "reading the power rails"),
+        "fan": Job(lambda: fan_facts.read(host), FILE_LIMIT_S, "reading the fan"),
+        "rivals": Job(
+            lambda: rival_facts.read(host),
+            3 * rival_facts.QUERY_LIMIT_S,
+            "finding out who else sets clocks",
+        ),
+    }
+    found = in_parallel(jobs)
+    now = found.pop("now")
+    if isinstance(now, OpsError):
+        raise now
+    if isinstance(now, Unknown):
+        reason = now.reason[0].upper() + now.reason[1:]
+        raise Undetermined(f"{reason}.", "The kernel's log may say why: sudo dmesg | tail -50")
+    running = host.kind is not BoxKind.OFFLINE
+    return PowerStatus(running, policy.mode, policy.lock_clocks, now, **found)
+
+
+def _look(host: Host, settings: Settings) -> Situation | OpsError:
+    """What `look` raises is for the caller of `status`, not a reason why nothing is known."""
+    try:
+        return look(host, settings.power)
+    except OpsError as error:
+        return error
+
+
+def _thermal_data(thermal: Maybe[ThermalFacts]) -> Maybe[dict[str, Any]]:
+    if isinstance(thermal, Unknown):
+        return thermal
+    return {
+        "throttled": thermal.throttled,
+        "active": [device.name for device in thermal.active_throttles],
+        "zones": {z.name: z.temperature_mc for z in thermal.zones},
+    }
+
+
+def _rail_data(rails: Maybe[RailFacts]) -> Maybe[dict[str, Any]]:
+    if isinstance(rails, Unknown):
+        return rails
+    return {rail.label: rail.milliwatt for rail in rails.rails}
+
+
+def _events(rails: Maybe[RailFacts]) -> Maybe[dict[int, int]]:
+    return rails if isinstance(rails, Unknown) else rails.events
+
+
+def _fan_data(fan: Maybe[FanFacts]) -> Maybe[dict[str, Any]]:
+    if isinstance(fan, Unknown):
+        return fan
+    return {"pwm": fan.pwm, "rpm": fan.rpm, "claimants": list(fan.claimants)}
 
 
 def _name(value: Any) -> Any:

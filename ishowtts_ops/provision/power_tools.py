@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ishowtts_ops.errors import CommandFailed, ToolMissing
 from ishowtts_ops.facts.nvpmodel import STATUS_PATH, Mode, parse_status, status_bytes
-from ishowtts_ops.facts.power import read_status
+from ishowtts_ops.facts.power import STAGED_PATH, read_status
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
 
@@ -74,6 +74,17 @@ def stage(host: Host, mode: Mode) -> bool:
     info = host.stat(STATUS_PATH)
     host.write(STATUS_PATH, wanted, mode=info.mode, owner=(info.uid, info.gid))
     return True
+
+
+def await_reboot(host: Host, mode: Mode) -> bool:
+    """Stage a mode that nvpmodel wants a reboot for, and remember that until the reboot: asked
+    again, it would only say the same.
+
+    Returns:
+        False when it was staged already.
+    """
+    host.write(STAGED_PATH, f"{mode.id}\n")
+    return stage(host, mode)
 
 
 def max_clocks(host: Host, *, fan: bool) -> str:

@@ -146,7 +146,8 @@ def _restore_mode(host: Host, note: dict[str, Any], log: Progress) -> bool:
     change = set_mode(host, mode)
     if change.outcome is Outcome.NEEDS_REBOOT:
         return True  # the status file, which is put back last, stages it
-    shown = now.mode.name if isinstance(now.mode, Mode) else "unknown"
+    was = now.effective if isinstance(now.effective, Mode) else now.mode
+    shown = was.name if isinstance(was, Mode) else "unknown"
     log(change.problem or f"Power mode: {shown} -> {mode.name}")
     return False
 

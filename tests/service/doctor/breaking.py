@@ -45,6 +45,11 @@ def write(box: HealthyBox, path: str, text: str = "", copy: str = "") -> None:
     box.host.write(path, box.host.read_text(copy) if copy else text)
 
 
+def cut(box: HealthyBox, path: str, bytes: int) -> None:
+    """A file loses its end, as on a full disk or when the power goes."""
+    box.host.write(path, box.host.read_bytes(path)[:bytes])
+
+
 def remove(box: HealthyBox, path: str) -> None:
     assert box.host.lexists(path), f"the box has no {path}"
     box.host.remove(path)
@@ -202,6 +207,7 @@ READS: dict[Callable[..., None], tuple[str, ...]] = {
     fault: (),  # see `reads`
     edit: (),
     write: ("systemd", "rivals", "history"),
+    cut: ("history",),
     remove: _ALL_PROGRAMS,
     link: ("systemd", "rivals"),
     sysfs: (),

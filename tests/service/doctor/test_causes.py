@@ -75,7 +75,7 @@ def look(box: HealthyBox, template: Template, *causes: Cause) -> Report:
     load = None
     if any(cause.under_load for cause in causes):
         load = put_under_load(
-            box.host.read_only(), box.settings, facts, seconds=0.1, limit_s=5.0, every_s=0.02
+            box.host.read_only(), box.settings, facts, seconds=0.1, limit_s=60.0, every_s=0.02
         )
     return box.examine(facts, load=load)
 

@@ -148,9 +148,13 @@ def test_it_reads_well_in_80_columns_without_colour(tmp_path: Path) -> None:
     shown = on_a_terminal("doctor", "--root", str(tmp_path / "box"), TERM="xterm", NO_COLOR="1")
     assert re.findall(r"\x1b\[[0-9;]*3[0-9]m", shown) == [], "no colours"
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
-    long = [line for line in plain.splitlines() if len(line) > 80]
+    # A command is one line, however long the path to the simulated box: it is there to be copied.
+    commands = [line for line in plain.splitlines() if line.strip().startswith("$ ")]
+    long = [line for line in plain.splitlines() if len(line) > 80 and line not in commands]
     assert long == []
-    assert "error   " in plain and "mend:" in plain and "$ sudo ishowtts-ops" in plain
+    assert "error   " in plain and "mend:" in plain
+    assert all(f"--root {tmp_path}/box" in line for line in commands if "ishowtts-ops" in line)
+    assert any(" install --only power --root " in line for line in commands)
     assert "× slower" in plain
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -18,20 +19,22 @@ from ishowtts_ops.doctor.finding import STEPS, Check, Evidence, Finding, Severit
 from ishowtts_ops.doctor.fix import fix
 from ishowtts_ops.doctor.report import Report
 from ishowtts_ops.doctor.run import examine, preflight, select
-from ishowtts_ops.doctor.under_load import put_under_load
+from ishowtts_ops.doctor.under_load import Load, put_under_load
 from ishowtts_ops.errors import OpsError, UsageError
 from ishowtts_ops.facts.daemon_health import NotRunning
 from ishowtts_ops.facts.disk import Disk, Space
-from ishowtts_ops.facts.gather import Facts, gather
+from ishowtts_ops.facts.gather import Facts
+from ishowtts_ops.facts.nvpmodel import CONF_PATH, STATUS_PATH
 from ishowtts_ops.facts.python_env import KernelLaunch, PythonEnv
 from ishowtts_ops.facts.systemd import NoSystemd, Systemd
 from ishowtts_ops.facts.value import Unknown
-from ishowtts_ops.host import Host
+from ishowtts_ops.host import SIM_MARKER, Host
 from ishowtts_ops.provision import install
+from ishowtts_ops.provision.power import lock, record_before
 from ishowtts_ops.provision.units import CLOCKS
 from ishowtts_ops.sim.faults import apply_fault
 from ishowtts_ops.sim.tree import build_box
-from ishowtts_ops.steps import Ledger
+from ishowtts_ops.steps import LEDGER_PATH, Ledger
 from tests.service.doctor.breaking import submodule
 from tests.service.doctor.conftest import Template
 from tests.service.doctor.healthy import HealthyBox
@@ -171,16 +174,87 @@ def test_no_fact_is_taken_for_granted(
     assert {f.check for f in report.bad} == expected
 
 
-def test_a_hung_sysfs_file_becomes_unknown(healthy: Take) -> None:
-    box = healthy()
-    for path in box.host.glob("/sys/class/hwmon/hwmon*/oc2_event_cnt"):
+def hang(box: HealthyBox, pattern: str) -> str:
+    """Attributes whose reading never ends, as of a sensor on a dead bus."""
+    paths = box.host.glob(pattern)
+    for path in paths:
         box.path(path).unlink()
-        os.mkfifo(box.host.path(path))
-    facts = gather(box.host, box.settings, only=("identity", "rails"), patience=0.1)
-    report = examine(box.host, box.settings, checks=select(["supply"]), facts=facts)
-    told = {f.check: f.severity for f in report.findings}
-    assert told["supply-events"] is Severity.UNKNOWN
-    assert "the power rails gave no answer" in report.of("supply-events")[0].text
+        os.mkfifo(box.path(path))
+    return paths[0]
+
+
+def test_a_hung_sysfs_file_becomes_unknown(healthy: Take) -> None:
+    """Through the whole look: what hangs is named, and what may free it."""
+    box = healthy()
+    path = hang(box, "/sys/class/hwmon/hwmon*/oc2_event_cnt")
+    report = box.examine()
+    (found,) = [f for f in report.findings if f.severity is not Severity.OK]
+    assert (found.severity, found.check) == (Severity.UNKNOWN, "supply-events")
+    assert f"{path} hangs." in found.text
+    assert found.evidence[0].value == "supply-events, supply-alarm"
+    assert found.remedy is not None and found.remedy.needs_reboot
+    assert found.remedy.commands == (("sudo", "dmesg", "--level=err,warn"),)
+
+
+def test_a_hung_sensor_does_not_hang_the_load(healthy: Take) -> None:
+    """It speaks and is watched all the same; of the sensor nothing is claimed."""
+    box = healthy()
+    hang(box, "/sys/class/hwmon/hwmon*/in1_input")
+    facts = box.facts(("identity", "clocks", "thermal", "rails", "daemon", "history"))
+    load = put_under_load(box.host, box.settings, facts, seconds=0.1, limit_s=5.0, every_s=0.02)
+    assert isinstance(load, Load) and load.requests > 0
+    report = examine(box.host, box.settings, checks=select(["load"]), facts=facts, load=load)
+    told = {check.id: report.severity_of(check.id) for check in report.checks}
+    assert told["load-heat"] is Severity.OK and told["load-clocks"] is Severity.OK
+    assert told["load-supply"] is Severity.UNKNOWN
+
+
+def test_what_needs_root_says_how_to_look_again(
+    healthy: Take, healthy_templates: Templates
+) -> None:
+    facts = healthy_templates(AGX).facts
+    clocks = known(facts.clocks)
+    lost = Unknown("reading /sys/kernel/debug/bpmp/debug/clk/emc/mrq_rate_locked needs root")
+    emc = dataclasses.replace(clocks.emc, override=lost, min_hz=lost, max_hz=lost, rate_hz=lost)
+    clocks = dataclasses.replace(clocks, emc=emc)
+    report = healthy().examine(dataclasses.replace(facts, clocks=clocks))
+    (found,) = [f for f in report.findings if f.severity is Severity.UNKNOWN]
+    assert found.remedy is not None
+    assert found.remedy.commands == (("sudo", "ishowtts-ops", "doctor", "clocks-emc"),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "words"),
+    [
+        ({"path": None, "pwm": Unknown("no fan")}, Severity.OK, ""),
+        ({"pwm": Unknown("pwm1 answers EIO")}, Severity.UNKNOWN, "pwm1 answers EIO"),
+        ({"rpm": Unknown("rpm answers EIO")}, Severity.UNKNOWN, "rpm answers EIO"),
+        ({"rpm_path": None, "rpm": Unknown("none")}, Severity.OK, "no tachometer to say"),
+        ({"pwm": 0, "rpm": 0}, Severity.INFO, "The fan stands still, at 50.2"),
+    ],
+)
+def test_no_fan_is_said_to_turn_that_was_not_seen_to(
+    changes: dict[str, Any],
+    severity: Severity,
+    words: str,
+    healthy: Take,
+    healthy_templates: Templates,
+) -> None:
+    facts = healthy_templates(AGX).facts
+    fan = dataclasses.replace(known(facts.fan), **changes)
+    report = healthy().examine(dataclasses.replace(facts, fan=fan))
+    assert report.severity_of("heat-fan") is severity
+    assert words in " ".join(f.text for f in report.of("heat-fan"))
+    assert not [f for f in report.findings if "The fan turns" in f.text]
+
+
+def test_a_still_fan_is_not_judged_without_a_temperature(
+    healthy: Take, healthy_templates: Templates
+) -> None:
+    facts = healthy_templates(AGX).facts
+    fan = dataclasses.replace(known(facts.fan), pwm=0, rpm=0)
+    cold = dataclasses.replace(facts, fan=fan, thermal=Unknown("reading temperatures hangs"))
+    assert healthy().examine(cold).severity_of("heat-fan") is Severity.UNKNOWN
 
 
 def test_looking_changes_nothing(healthy: Take) -> None:
@@ -240,6 +314,47 @@ def test_a_box_without_us_is_told_so_once(tmp_path: Path) -> None:
         "units-installed",
     }
     assert not [f for f in report.findings if f.severity is Severity.UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("board", "factor"),
+    [
+        ("agx-orin-64", 1300.5 * 8 / (612 * 4)),
+        ("orin-nx-16@35.3.1", 918 * 4 / (612 * 2)),
+        ("orin-nano-super", 1020 / 918),
+        ("agx-thor-t5000", 1575 / 1386),
+        ("orin-nx-16-super", None),  # 40 W has the GPU of MAXN_SUPER
+    ],
+)
+def test_what_the_default_mode_costs(tmp_path: Path, board: str, factor: float | None) -> None:
+    """GPU rate times units, of the hardware and not only of the modes that have a cap; and the same
+    while the right mode waits for a reboot."""
+    build_box(tmp_path / "box", board)
+    host = Host.at(tmp_path / "box")
+    expected = None if factor is None else pytest.approx(factor, rel=0.01)
+    look = functools.partial(examine, host, Settings(), checks=select(["power"]))
+    (found,) = look().of("power-mode")
+    assert (found.severity, found.effect) == (Severity.ERROR, expected)
+    assert found.at_most or factor is None
+    if lock(host, Settings().power, log=lambda _: None).reboot_needed:
+        report = look()
+        assert report.of("power-mode")[0].severity is Severity.OK
+        (staged,) = report.of("power-caps")
+        assert (staged.severity, staged.effect) == (Severity.WARN, expected)
+        assert "takes effect with the next reboot; until then it is" in staged.text
+
+
+@pytest.mark.parametrize(("gone", "step"), [("link", "reboot"), ("file", "apt-get")])
+def test_modes_that_are_gone_come_back_as_they_went(tmp_path: Path, gone: str, step: str) -> None:
+    """The link is made at boot; what it leads to is a package's."""
+    build_box(tmp_path / "box", AGX)
+    host = Host.at(tmp_path / "box")
+    host.remove(CONF_PATH if gone == "link" else host.readlink(CONF_PATH))
+    (found,) = examine(host, Settings(), checks=select(["power-mode"])).findings
+    assert found.severity is Severity.ERROR and found.remedy is not None
+    assert step in " ".join(found.remedy.commands[0])
+    assert found.remedy.needs_reboot == (step == "reboot")
+    assert ("leads to" in found.text) == (gone == "file")
 
 
 def test_another_machine_gets_no_jetson_checks(tmp_path: Path) -> None:
@@ -366,7 +481,39 @@ def test_another_machine_may_not_and_is_offered_the_demo(tmp_path: Path) -> None
     assert errors[0].check == "box-jetson"
     assert errors[0].remedy is not None
     assert ("ishowtts-ops", "demo") in errors[0].remedy.commands
-    assert "box-systemd" in {f.check for f in errors}
+
+
+def test_of_a_card_only_the_files_are_judged(tmp_path: Path) -> None:
+    """Its clocks are not loose, its fan is not off and its daemon is not down: nothing runs."""
+    build_box(tmp_path / "card", "orin-nano-super")
+    host = Host.at(tmp_path / "card")
+    host.remove(SIM_MARKER)
+    for folder in ("/sys", "/proc", "/run"):
+        host.rmtree(folder)
+    host = Host.at(tmp_path / "card")
+    report = examine(host, Settings())
+    found = {f.check: f.severity for f in report.findings if f.severity.rank > Severity.INFO.rank}
+    assert found == {
+        "box-systemd": Severity.UNKNOWN,
+        "power-mode": Severity.ERROR,
+        "units-installed": Severity.ERROR,
+    }
+    host.write(STATUS_PATH, b"pmode:0002")
+    report = examine(host, Settings(), checks=select(["box", "power", "clocks", "daemon"]))
+    assert report.exit_code == 3, "what is not known is not fine"
+
+
+def test_a_lock_alone_is_no_install(tmp_path: Path) -> None:
+    """`power lock` records what was there before; nothing is missing for that."""
+    build_box(tmp_path / "box", "orin-nano-super")
+    host = Host.at(tmp_path / "box")
+    record_before(host, Ledger.open(host))
+    assert lock(host, Settings().power, log=lambda _: None).ok
+    assert host.exists(LEDGER_PATH)
+    assert {f.check for f in examine(host, Settings()).errors} == {
+        "engine-python",
+        "units-installed",
+    }
 
 
 def test_edits_that_would_be_lost_stop_install_before_it_begins(healthy: Take) -> None:
@@ -404,6 +551,29 @@ def test_systemd_must_run_the_box(healthy: Take, healthy_templates: Templates) -
 
 
 # ---- fix -------------------------------------------------------------------------------------
+
+
+def test_what_shows_under_load_only_is_looked_for_again(healthy: Take) -> None:
+    """A fix that looks without a load would call fine what it cannot see."""
+    box = healthy()
+    apply_fault(box.root, "clocks-unlocked")
+    loads: list[int] = []
+
+    def fails() -> None:
+        loads.append(1)
+        raise ConnectionError("the engine is gone in the middle of a word")
+
+    box.answers.on_speech = fails
+    report = examine(box.host, box.settings, under_load=True)
+    assert report.severity_of("load-speed") is Severity.UNKNOWN and len(loads) == 1
+    result = fix(report, lambda *_: True, box.run_step)
+    assert [(attempt.step, attempt.outcome) for attempt in result.attempts] == [("power", "mended")]
+    assert len(loads) == 2, "once more, at the end"
+    assert result.left.severity_of("load-speed") is Severity.UNKNOWN
+    assert result.exit_code == 3
+    # Where nothing was done, nothing is loaded for it.
+    fix(report, lambda *_: False, box.run_step)
+    assert len(loads) == 2
 
 
 def test_fix_asks_in_installs_order_and_reports_what_is_left(

@@ -86,7 +86,7 @@ class SimBox:
         self.put(f"etc/systemd/system/{name}", text)
 
 
-def eventually(what: Callable[[], bool], limit_s: float = 10) -> None:
+def eventually(what: Callable[[], bool], limit_s: float = 60) -> None:
     """Wait until it holds; the limit is only there to end a broken run."""
     end = time.monotonic() + limit_s
     while not what():

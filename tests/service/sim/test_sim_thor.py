@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 
 from ishowtts_ops.cli.app import run
-from ishowtts_ops.config import CONFIG_PATH, Power
+from ishowtts_ops.config import CONFIG_PATH, Power, Settings
 from ishowtts_ops.daemon.metrics_box import BoxReadings
+from ishowtts_ops.doctor.finding import Severity
+from ishowtts_ops.doctor.run import examine, select
 from ishowtts_ops.facts import clocks, identity
 from ishowtts_ops.facts.clocks_show import ShowReport, parse_show
+from ishowtts_ops.facts.nvpmodel import STATUS_PATH
 from ishowtts_ops.host import Host
-from ishowtts_ops.provision.power import lock
+from ishowtts_ops.provision.guard import GuardState, check_and_restore
+from ishowtts_ops.provision.power import lock, look
+from ishowtts_ops.sim.boot import reboot_folder
 from ishowtts_ops.sim.faults import apply_fault
 from tests.support.simboxes import sim_box
 
@@ -107,3 +112,43 @@ def test_a_part_that_was_cut_off_is_no_lock(tmp_path: Path) -> None:
         report = parse_show(text[:cut])
         assert isinstance(report, ShowReport)
         assert not isinstance(report.gpu_locked, bool), text[:cut]
+
+
+ASKS = """\
+#!/bin/sh
+# As the documented tool where a change of mode needs a reboot; else the stand-in's own answer.
+[ "$1" = -m ] || exec "$0.real" "$@"
+echo >>"$ISHOWTTS_BOX_ROOT/asked"
+echo "NVPM WARN: Reboot required for changing to this power mode: $2"
+echo "NVPM WARN: DO YOU WANT TO REBOOT NOW? enter YES/yes to confirm:"
+read answer
+[ "$answer" = no ] || exit 3
+echo "NVPM ERROR: optMask is 1, no request for power mode"
+exit 234
+"""
+
+
+def test_a_mode_that_needs_a_reboot_is_asked_for_once(tmp_path: Path) -> None:
+    """Thor's modes name no power gating by which a staged one could be told. It is remembered until
+    the reboot: the guard neither asks nvpmodel again nor speaks of a loss."""
+    host = sim_box(tmp_path, THOR)
+    host.write(CONFIG_PATH, "engine: {kind: tone}\n")
+    host.rename("/usr/sbin/nvpmodel", "/usr/sbin/nvpmodel.real")
+    host.write("/usr/sbin/nvpmodel", ASKS, mode=0o755)
+    report = lock(host, Power(), log=lambda _: None, sleep=lambda _: None)
+    assert report.ok and report.reboot_needed, report.problems
+    assert host.read_bytes(STATUS_PATH) == b"pmode:0000"
+    for _ in range(2):
+        seen = check_and_restore(host, Settings(), lambda _: None, sleep=lambda _: None)
+        assert seen.state is GuardState.HELD
+        assert seen.seen == ("MAXN is staged and takes effect with the next reboot.",)
+    assert host.read_text("/asked").count("\n") == 1
+    report_of = examine(host, Settings(), checks=select(["power"]))
+    (staged,) = report_of.of("power-caps")
+    assert staged.severity is Severity.WARN and "until then it is 120W" in staged.text
+    assert staged.remedy is not None and staged.remedy.needs_reboot
+    host.rename("/usr/sbin/nvpmodel.real", "/usr/sbin/nvpmodel")
+    reboot_folder(host.root)
+    after = look(host, Power())
+    assert not after.staged and not after.mode_wrong
+    assert after.power.mode_name == "MAXN" and after.power.in_force is True

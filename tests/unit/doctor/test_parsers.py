@@ -77,6 +77,7 @@ REGISTERED: dict[str, str] = {
     "checks_units._without_folder": HERE,
     "checks_units._cycles": FILE,
     "checks_supply._reset": FILE,
+    "checks_voices._manifest": FILE,
     "scrubbing._environment": HERE,
     "scrubbing.scrub": HERE,
     "scrubbing.without_secrets": HERE,

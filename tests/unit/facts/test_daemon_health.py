@@ -22,7 +22,9 @@ from ishowtts_ops.facts.daemon_health import (
     read_daemon_health,
 )
 from ishowtts_ops.facts.value import Unknown
-from tests.service.daemon.daemon_server import free_port, serving
+from tests.service.daemon.daemon_server import serving
+from tests.service.daemon.recordings import WORDS, recording
+from tests.support.ports import free_port
 
 URL = "http://127.0.0.1:27130"
 
@@ -47,6 +49,31 @@ def test_a_real_daemon_tells_its_story(tmp_path: Path) -> None:
         assert health.outcomes["ok"] == 1
         assert health.outcomes["invalid"] == 1
     assert isinstance(read_daemon_health(settings(server.port)), NotRunning)
+
+
+def test_a_voice_that_a_real_daemon_put_aside(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    form = {
+        "id": (None, "rita"),
+        "text": (None, WORDS),
+        "audio": ("a.wav", recording(), "audio/wav"),
+    }
+    with serving(tmp_path / "one", daemon={"state_dir": str(state)}) as server:
+        server.wait_ready()
+        assert server.http.post("/v1/voices", files=form).status_code == 201
+        health = read_daemon_health(settings(server.port))
+        assert isinstance(health, DaemonHealth) and "rita" in health.voices
+        assert health.voices_aside == {}
+        assert server.stop() == 0
+    (damaged,) = (state / "voices/audio").glob("*.wav")
+    damaged.write_bytes(b"RIFF, and no more")
+    with serving(tmp_path / "two", daemon={"state_dir": str(state)}) as server:
+        server.wait_ready()
+        health = read_daemon_health(settings(server.port))
+        assert isinstance(health, DaemonHealth) and "rita" not in health.voices
+        assert list(health.voices_aside) == ["rita"]
+        assert health.voices_aside["rita"].endswith(".")
+        assert health.default_voice == server.ready()["default_voice"]
 
 
 def test_a_daemon_that_warms_up_says_so(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.facts.clocks import ClockFacts
-from ishowtts_ops.facts.gather import Job, gather, in_parallel
+from ishowtts_ops.facts.gather import gather
 from ishowtts_ops.facts.identity import Identity
 from ishowtts_ops.facts.memory import Memory
+from ishowtts_ops.facts.parallel import Job, in_parallel
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
 from ishowtts_ops.sim.tree import build_box
@@ -39,9 +40,17 @@ def test_a_hung_read_costs_its_own_subject_only(box: Path) -> None:
     zone = box / "sys/class/thermal/thermal_zone1/temp"
     zone.unlink()
     os.mkfifo(zone)
-    facts = gather(Host.at(box).read_only(), Settings(), only=FILES_ONLY, patience=0.1)
-    assert isinstance(facts.thermal, Unknown)
-    assert "temperatures gave no answer" in facts.thermal.reason
+    for patience in (0.1, 0.5, 4):  # on a busy machine what does not hang takes its time as well
+        facts = gather(Host.at(box).read_only(), Settings(), only=FILES_ONLY, patience=patience)
+        assert isinstance(facts.thermal, Unknown)
+        assert facts.thermal.reason == (
+            f"reading temperatures gave no answer in {4 * patience:g} s: "
+            "/sys/class/thermal/thermal_zone1/temp hangs"
+        )
+        if not any(
+            isinstance(found, Unknown) for found in (facts.clocks, facts.memory, facts.identity)
+        ):
+            break
     assert isinstance(facts.clocks, ClockFacts)
     assert isinstance(facts.memory, Memory)
     assert isinstance(facts.identity, Identity)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from ishowtts_ops.facts.history import HISTORY, NEVER, HistoryFacts, read_history
+from ishowtts_ops.facts.history import HISTORY, NEVER, Damaged, HistoryFacts, read_history
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
 from ishowtts_ops.measure.history import HISTORY_PATH, open_history
@@ -57,13 +59,30 @@ def test_runs_of_another_door_are_no_measure_for_the_daemon(tmp_path: Path) -> N
     assert read(Host.at(tmp_path)).baselines == {}
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"no database at all" * 90, b"SQLite format 3\0" + b"x" * 99]
-)
-def test_what_is_no_history_is_unknown(tmp_path: Path, body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"no database at all" * 90, b"SQLite format 3\0" + b"x" * 99])
+def test_what_is_no_history_is_damage(tmp_path: Path, body: bytes) -> None:
     host = Host.at(tmp_path)
     host.write(HISTORY, body)
-    assert isinstance(read_history(host.read_only()), Unknown)
+    assert isinstance(read_history(host.read_only()), Damaged)
+
+
+def test_one_that_was_only_just_made_is_empty(tmp_path: Path) -> None:
+    """As the benchmarks take it: SQLite's file has no content before its first change."""
+    host = Host.at(tmp_path)
+    host.write(HISTORY, b"")
+    assert read_history(host.read_only()) == NEVER
+
+
+def test_one_that_somebody_holds_is_no_damage(tmp_path: Path) -> None:
+    host = Host.at(tmp_path)
+    with open_history(host):
+        pass
+    holder = sqlite3.connect(host.path(HISTORY), isolation_level=None)
+    with contextlib.closing(holder):
+        holder.execute("BEGIN EXCLUSIVE")
+        found = read_history(host.read_only())
+    assert isinstance(found, Unknown) and not isinstance(found, Damaged)
+    assert "locked" in found.reason
 
 
 def test_a_run_of_another_release_is_left_out(tmp_path: Path) -> None:
