@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from ishowtts_ops.cli import bench_project, bench_view, measuring, render
+from ishowtts_ops.cli import bench_files, bench_project, bench_view, measuring, render
 from ishowtts_ops.cli.box import Box, Json, takes_box
-from ishowtts_ops.errors import OpsError, UsageError
+from ishowtts_ops.errors import OpsError, Undetermined, UsageError
 from ishowtts_ops.measure import fidelity as fidelity_test
 from ishowtts_ops.measure import plots, report, versus
 from ishowtts_ops.measure.bench import QUICK_PASSES, WARM_UP, Disturbed, Plan
@@ -20,9 +20,11 @@ from ishowtts_ops.measure.compare import compare as compare_runs
 from ishowtts_ops.measure.doors import Door
 from ishowtts_ops.measure.history import History, utc_now
 from ishowtts_ops.measure.quiet import wait_for_idle
+from ishowtts_ops.measure.run import Run
 from ishowtts_ops.measure.timeline import timelines
-from ishowtts_ops.measure.workloads import Workload, choose
-from ishowtts_ops.provision.f5_source import locate
+from ishowtts_ops.measure.workloads import OWN, Workload, choose, kept_name
+from ishowtts_ops.provision import patch
+from ishowtts_ops.provision.f5_source import SourceState, locate
 
 app = typer.Typer(help="Measure the box, compare runs, look back.", no_args_is_help=True)
 app.command("project")(bench_project.project)
@@ -87,6 +89,7 @@ def run(
     """
     if quick and passes is not None:
         raise UsageError("--quick and --runs contradict each other.", "Give one of them.")
+    bench_files.refuse_unwritable(output)
     if weights not in ("box", "random"):
         raise UsageError(f"--weights {weights!r} is neither box nor random.", "Give one of these.")
     count = QUICK_PASSES if quick else passes or box.settings.measure.runs
@@ -107,6 +110,8 @@ def run(
         raise UsageError(f"--preset {preset!r} is neither full nor small.", "Give one of these.")
     if preset != "full" and weights != "random":
         raise UsageError("--preset is for random weights.", "Add --weights random.")
+    if weights == "random" and (engine or box.settings.engine.kind) != "f5":
+        raise UsageError("Only the engine f5 has weights.", "Add --engine f5.")
     local = in_process or engine is not None or weights == "random"
     if save:
         measuring.require_writable(box)
@@ -116,18 +121,36 @@ def run(
             return _skipped(why, as_json=as_json)
     with _door(box, local, engine, (weights, preset), work) as door, _keeping(box, save) as history:
         try:
-            done = measuring.take(box, door, work, plan, history, note=note)
+            done = measuring.take(box, door, work, plan, history, note=note, keep=False)
         except Disturbed as gone:
             return _skipped(gone.message, as_json=as_json)
-    if output is not None:
-        output.write_text(f"{bench_view.document(done)}\n", encoding="utf-8")
-    if as_json:
-        render.envelope("bench run", done.to_json())
-    else:
-        bench_view.run(done)
-        if save:
-            render.note(f"Kept as {done.id}; `ishowtts-ops bench compare` compares it.", "dim")
+        # What was measured is shown and written first: it must not be lost with a full disk.
+        if output is not None:
+            bench_files.write(output, f"{bench_view.document(done)}\n")
+        if as_json and history is None:
+            render.envelope("bench run", done.to_json())
+        elif not as_json:
+            bench_view.run(done)
+        if history is not None:
+            history.add(done)
+            if as_json:
+                render.envelope("bench run", done.to_json())
+            else:
+                render.note(_kept(done, history), "dim")
     return 0
+
+
+def _kept(run: Run, history: History) -> str:
+    """Where it is, and what it can be compared with."""
+    text = f"Kept as {run.id}."
+    baseline = history.baseline(run.place)
+    key, engine, door = run.place
+    before = [r for r in history.runs(key=key, engine=engine, door=door, limit=2) if r.id != run.id]
+    if baseline is not None:
+        return f"{text} `ishowtts-ops bench compare baseline {run.id}` compares it."
+    if before:
+        return f"{text} `ishowtts-ops bench compare {before[-1].id} {run.id}` compares it."
+    return text
 
 
 @contextlib.contextmanager
@@ -166,8 +189,8 @@ def _skipped(why: str, *, as_json: bool) -> int:
 @takes_box
 def compare(
     box: Box,
-    first: Annotated[str, typer.Argument(help="A run's id, `last~1`, `baseline`, or a file.")],
-    second: Annotated[str, typer.Argument(help="The other one, such as `last`.")],
+    first: Annotated[str, typer.Argument(help="A run's id, last~1, baseline, or a file.")],
+    second: Annotated[str, typer.Argument(help="The other one, such as last.")],
     as_json: Json = False,
 ) -> int:
     """Say whether the second run is faster or slower than the first, or that there is no telling.
@@ -175,7 +198,8 @@ def compare(
     Runs of different workloads are refused. Exit 0 whatever the answer; `regress` has a verdict.
     """
     with measuring.history_of(box, write=False) as history:
-        found = compare_runs(*(bench_view.load(name, history) for name in (first, second)))
+        a, b = bench_view.load_pair(first, second, history)
+        found = compare_runs(a, b, measuring.alike(history, a, b), measuring.resets_in(history))
     if as_json:
         render.envelope("bench compare", bench_view.comparison_data(found))
     else:
@@ -200,6 +224,7 @@ def history(
     """List the runs that were kept, oldest first; a baseline is starred."""
     if export is not None and bring_in is not None:
         raise UsageError("--export and --import contradict each other.", "Give one of them.")
+    workload = workload and kept_name(workload)
     with measuring.history_of(box, write=bring_in is not None) as kept:
         if export is not None:
             return _export(kept, export)
@@ -218,10 +243,19 @@ def history(
         data = {"runs": [r.to_json() for r in runs], "baselines": baselines}
         render.envelope("bench history", data)
     elif not runs:
-        render.say("No run was kept yet. `ishowtts-ops bench run` takes one.")
+        of = f" of workload {workload}" if workload else ""
+        render.say(
+            f"No run{of} was kept yet. `sudo ishowtts-ops bench run{_w(workload)}` takes one."
+        )
     else:
         bench_view.table(runs, {item.run_id for item in baselines})
     return 0
+
+
+def _w(workload: str | None) -> str:
+    if workload == OWN:
+        return " --text WORDS"
+    return f" -w {workload}" if workload else ""
 
 
 def _export(kept: History, target: Path) -> int:
@@ -229,7 +263,7 @@ def _export(kept: History, target: Path) -> int:
     if str(target) == "-":
         render.raw(lines)
     else:
-        target.write_text(lines, encoding="utf-8")
+        bench_files.write(target, lines)
         render.note(f"{target}: {lines.count(chr(10))} lines")
     return 0
 
@@ -250,7 +284,19 @@ def fidelity(box: Box, as_json: Json = False) -> int:
     Seeded weights, no download. Exit 1 when it does not, 3 when it could not be found out.
     """
     host = box.host.read_only()
-    found = fidelity_test.check(host, box.settings, locate(host, box.settings).path)
+    place = locate(host, box.settings)
+    if place.state is not SourceState.PRESENT:
+        raise Undetermined(
+            "This box has no F5-TTS whose patched network could be compared.",
+            "`sudo ishowtts-ops install` brings it where the engine is f5.",
+        )
+    state = patch.status(host, place.path).state
+    if state is not patch.PatchState.APPLIED:
+        raise Undetermined(
+            f"The speed series is not in the sources ({state.value}): there is nothing to compare.",
+            "`sudo ishowtts-ops patch apply` applies it.",
+        )
+    found = fidelity_test.check(host, box.settings, place.path)
     if as_json:
         render.envelope("bench fidelity", found, ok=found.passed)
     else:
@@ -275,21 +321,32 @@ def plot(
 
     In the terminal unless --png or --html.
     """
+    workload = workload and kept_name(workload)
+    bench_files.refuse_unwritable(png, html)
     with measuring.history_of(box, write=False) as kept:
         runs = kept.runs(workload=workload, limit=limit)
         baselines = kept.baselines()
         baseline = kept.baseline(runs[-1].place) if runs else None
-    lines = timelines(runs, baselines)
+        shown = {run.id for run in runs}
+        older = {b.place: kept.get(b.run_id) for b in baselines if b.run_id not in shown}
+    lines = timelines(runs, baselines, older)
     if html is not None:
-        page = report.render("Speech speed of this box", lines, runs, baseline, utc_now())
-        html.write_text(page, encoding="utf-8")
+        made = f"{utc_now()[:16].replace('T', ' ')} UTC"
+        page = report.render(
+            "Speech speed of this box", lines, runs, baseline, made, {b.run_id for b in baselines}
+        )
+        bench_files.write(html, page)
         render.note(f"{html}: {len(runs)} runs")
     if not runs:
         if html is None:
-            raise OpsError("There is nothing to plot yet.", "`ishowtts-ops bench run` takes a run.")
+            raise OpsError(
+                "There is nothing to plot yet.",
+                f"`sudo ishowtts-ops bench run{_w(workload)}` takes a run.",
+            )
         return 0
     if png is not None:
-        plots.png(lines, png)
+        with bench_files.writing(png):
+            plots.png(lines, png)
         render.note(f"{png}: {len(runs)} runs")
     if png is None and html is None:
         for line in lines:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ishowtts_ops.cli import bench_tree, measuring, render
+from ishowtts_ops.cli import bench_files, bench_tree, measuring, render
 from ishowtts_ops.cli.box import Box
 from ishowtts_ops.config import Manifest
 from ishowtts_ops.errors import OpsError, UsageError
@@ -85,7 +85,7 @@ def run(
     found["fingerprint"] = seen.to_json()
     found["marks"] = [*fingerprint.marks(seen), *_beside(host)]
     if output is not None:
-        output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        bench_files.write(output, json.dumps(found, indent=1) + "\n")
     wrong = versus.failures(found)
     if as_json:
         render.envelope("bench run", found, ok=not wrong)

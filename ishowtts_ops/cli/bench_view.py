@@ -10,14 +10,27 @@ from statistics import median
 from typing import Any
 
 from ishowtts_ops.cli import render
-from ishowtts_ops.errors import OpsError
+from ishowtts_ops.errors import OpsError, UsageError
 from ishowtts_ops.measure.compare import Comparison
-from ishowtts_ops.measure.fingerprint import hottest
+from ishowtts_ops.measure.doors import HttpDoor
+from ishowtts_ops.measure.fingerprint import hottest, way_out
 from ishowtts_ops.measure.history import History
-from ishowtts_ops.measure.run import METRICS, TITLES, Run, from_json, ratio_text
+from ishowtts_ops.measure.others import OTHERS
+from ishowtts_ops.measure.run import (
+    METRICS,
+    TITLES,
+    Run,
+    figure_text,
+    from_json,
+    ratio_text,
+    time_text,
+)
 from ishowtts_ops.measure.stats import Summary
+from ishowtts_ops.measure.workloads import named
 
 SPREAD_WANTED = 0.10
+CROWDED = 0.10
+"""Share of the processors from which on others are worth a line."""
 
 
 def run(found: Run) -> None:
@@ -30,9 +43,13 @@ def run(found: Run) -> None:
     lines = []
     at_socket = found.extra.get("first_audio_at_socket_s")
     if at_socket:
-        lines.append(("streamed", f"first audio at the socket after {_ms(median(at_socket))}"))
+        lines.append(
+            ("streamed", f"first audio at the socket after {time_text(median(at_socket))}")
+        )
     if found.above_floor is not None and found.floor_s is not None:
-        lines.append(("floor", f"{_ms(found.floor_s)}; this is {found.above_floor:.1f} times it"))
+        lines.append(
+            ("floor", f"{time_text(found.floor_s)}; this is {found.above_floor:.1f} times it")
+        )
     memory = found.memory
     if memory.rss_after is not None:
         grown = memory.rss_after - (memory.rss_before or memory.rss_after)
@@ -51,9 +68,15 @@ def run(found: Run) -> None:
     render.pairs(lines)
     if rtf.count > 1 and rtf.spread > SPREAD_WANTED:
         percent = f"{rtf.spread * 100:.0f} %"
-        render.say(f"The spread of ± {percent} is large; below 10 % is wanted.", "yellow")
+        others = float(found.extra.get(OTHERS, 0.0))
+        why = ""
+        if others > CROWDED:
+            why = f" Other programs had {others * 100:.0f} % of the processors meanwhile."
+        render.say(f"The spread of ± {percent} is large; below 10 % is wanted.{why}", "yellow")
     for mark in found.marks:
         render.say(f"Marked, so it never becomes a baseline: {mark}.", "yellow")
+    if found.marks:
+        render.say(way_out(found.fingerprint), "dim")
 
 
 def table(runs: Sequence[Run], baselines: Collection[str]) -> None:
@@ -62,20 +85,25 @@ def table(runs: Sequence[Run], baselines: Collection[str]) -> None:
     for item in runs:
         rtf = item.summary("rtf")
         star = "*" if item.id in baselines else "!" if item.marks else ""
-        kind = f"{item.workload} {item.engine} {rtf.count}x"
-        figures = f"{ratio_text(rtf.median)} ±{rtf.spread * 100:.1f} %"
-        rows.append((star, item.id, kind, figures, item.note or "; ".join(item.marks)))
+        kind = f"{item.workload} {item.engine} {item.door} {rtf.count}x"
+        figures = ratio_text(rtf.median)
+        if rtf.count > 1:
+            figures += f" ±{rtf.spread * 100:.1f} %"
+        marks = "; ".join(item.marks)
+        rows.append((star, item.id, kind, figures, "; ".join(filter(None, (item.note, marks)))))
     render.table(("", "run", "work", "RTF", "* baseline, ! marked"), rows)
 
 
 def comparison(found: Comparison) -> None:
     """The verdict, the figures, and what else differs."""
     render.say(found.verdict, "bold")
+    if found.caveat:
+        render.say(found.caveat)
     rows = [
         (
             TITLES[f.metric],
-            _value(f.metric, f.first.median),
-            _value(f.metric, f.second.median),
+            figure_text(f.metric, f.first.median),
+            figure_text(f.metric, f.second.median),
             f.change,
             f"{f.shift.p:.2g}",
         )
@@ -101,6 +129,7 @@ def comparison_data(found: Comparison) -> dict[str, Any]:
             "second": dataclasses.asdict(f.second),
             "shift": dataclasses.asdict(f.shift),
             "verdict": f.verdict,
+            "apart": f.apart and dataclasses.asdict(f.apart),
         }
         for f in found.figures
     }
@@ -108,23 +137,46 @@ def comparison_data(found: Comparison) -> dict[str, Any]:
         "first": found.first.id,
         "second": found.second.id,
         "verdict": found.verdict,
+        "caveat": found.caveat,
         "figures": figures,
         "differences": found.differences,
     }
 
 
-def load(name: str, history: History) -> Run:
-    """A run by its name in the history, or from a file that `bench run -o` wrote."""
+def load_pair(first: str, second: str, history: History) -> tuple[Run, Run]:
+    """Two runs by their names in the history, or from files that `bench run -o` wrote. `baseline`
+    is what the other one is held to."""
+    if first == second == "baseline":
+        raise UsageError("A run does not differ from itself.", "Name another one, such as last.")
+    if first == "baseline":
+        other = _load(second, history)
+        return _baseline_of(other, history), other
+    one = _load(first, history)
+    return one, _baseline_of(one, history) if second == "baseline" else _load(second, history)
+
+
+def _baseline_of(run: Run, history: History) -> Run:
+    found = history.baseline(run.place)
+    if found is None:
+        hint = "`ishowtts-ops bench history` lists other runs of that work."
+        if run.door == HttpDoor.name and run.workload in named():
+            hint = f"`sudo ishowtts-ops regress --update-baseline -w {run.workload}` takes one."
+        raise OpsError(
+            f"This box has no baseline for {run.engine}, workload {run.workload}, {run.door}.", hint
+        )
+    return found
+
+
+def _load(name: str, history: History) -> Run:
     path = Path(name)
-    if path.suffix == ".json" and path.is_file():
+    if path.suffix == ".json" or path.is_file():
         try:
             return from_json(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
-            raise OpsError(f"{path} holds no run: {error}.") from None
-    if name == "baseline" and not history.baselines():
-        raise OpsError(
-            "This box has no baseline yet.", "`ishowtts-ops regress --update-baseline` takes one."
-        )
+            why = (error.strerror if isinstance(error, OSError) else None) or error
+            raise OpsError(
+                f"{path} holds no run: {why}.", "`ishowtts-ops bench run -o FILE` writes one."
+            ) from None
     return history.get(name)
 
 
@@ -137,19 +189,11 @@ def _figures(metric: str, found: Summary) -> tuple[str, str, str, str]:
     if found.low is None or found.high is None:
         span = "too few passes"
     else:
-        span = f"{_value(metric, found.low)} to {_value(metric, found.high)}"
+        span = f"{figure_text(metric, found.low)} to {figure_text(metric, found.high)}"
     if found.count == 1:
-        return _value(metric, found.median), span, "", ""
-    middle, high = _value(metric, found.median), _value(metric, found.p95)
+        return figure_text(metric, found.median), span, "", ""
+    middle, high = figure_text(metric, found.median), figure_text(metric, found.p95)
     return middle, span, high, f"± {found.spread * 100:.1f} %"
-
-
-def _value(metric: str, value: float) -> str:
-    return ratio_text(value) if metric == "rtf" else _ms(value)
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 
 def _mib(size: int) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable
+from typing import Annotated
 
 import typer
 
@@ -54,43 +54,70 @@ def validate(
     and the exit code is 1. When nothing changed since, nothing is done.
     """
     box.host.require_root("Validating the box")
-    for _ in range(ROUNDS):
-        code, again = _validate(box, when_idle=when_idle, accept=accept, as_json=as_json)
-        if not again or as_json:
+    lines: list[str] = []
+    for left in reversed(range(ROUNDS)):
+        done = _validate(box, when_idle=when_idle, accept=accept, as_json=as_json)
+        lines += done.lines
+        if not as_json:
+            _say(done.lines)
+        if not done.again or not left:
             break
         # What is saved while this runs starts no second run: a path unit does not look then.
         render.log("it was changed again meanwhile")
         box, accept = Box(box.root, box.config_file, box.debug), False
-    return code
+    if as_json:
+        more = {"run": done.run_id} if done.run_id else {}
+        render.envelope("validate", {"lines": lines, **more}, ok=done.code == 0)
+    return done.code
 
 
-def _validate(box: Box, *, when_idle: bool, accept: bool, as_json: bool) -> tuple[int, bool]:
-    """(exit code, was it changed again while it was validated?)."""
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """One validation.
 
-    def done(line: str) -> tuple[int, bool]:
-        return _end(as_json, 0, line), False
+    Attributes:
+        code: exit code.
+        lines: what there is to say.
+        again: the box was changed while it was validated, so that what it is now was not tried.
+    """
 
+    code: int
+    lines: tuple[str, ...]
+    again: bool = False
+    run_id: str = ""
+
+
+def _validate(box: Box, *, when_idle: bool, accept: bool, as_json: bool) -> Round:
     host = box.host
     good = calendar.read_good(host)
     settings, broken = _settings(box, good)
     now = calendar.tracked(host.read_only(), settings)
     changed = calendar.changes(good, now)
     if not changed and not accept:
-        return done("Nothing changed since the last validation.")
+        return Round(0, ("Nothing changed since the last validation.",))
     if good is not None and good.rejected == now and when_idle:
-        return done("This state was tried before and failed; it is not tried again.")
+        return Round(0, ("This state was tried before and failed; it is not tried again.",))
     if when_idle and (why := _busy(settings)):
-        return done(f"Skipped: {why}")
+        return Round(0, (f"Skipped: {why}",))
     for clause in changed:
         render.log(clause)
     try:
         tried = Tried(broken) if broken else _try(box, settings, when_idle, accept)
     except (BoxLocked, Disturbed) as error:
-        return done(f"Skipped: {error.message}")
-    if not tried.problem and tried.run is not None and tried.state is not None:
-        code = _passed(box, tried.run, tried.state, changed, as_json=as_json)
-        return code, bool(calendar.changes(tried.state, _now(host, settings)))
-    return _failed(box, good, settings, now, tried.problem, as_json=as_json), False
+        return Round(0, (f"Skipped: {error.message}",))
+    # What was installed is compared where it came that far: installing may move it itself.
+    then = tried.state.tracked if tried.state else {"config": now["config"]}
+    latest = _now(host, settings)
+    again = any(latest.get(name) != was for name, was in then.items())
+    if tried.problem or tried.run is None or tried.state is None:
+        failed = f"Validation failed: {tried.problem}"
+        if again:
+            # What is there now was not tried: it may be the very mend, and is not thrown away.
+            return Round(1, (failed, "Nothing is put back: the box was changed meanwhile."), again)
+        lines, again = _go_back(box, good, settings, now)
+        return Round(1, (failed, *lines), again)
+    passed = _passed(box, tried.run, tried.state, changed, as_json=as_json)
+    return Round(0, passed, again, tried.run.id)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +126,7 @@ class Tried:
 
     Attributes:
         problem: why it does not pass; empty when it does.
-        state: what was tried, as it was installed.
+        state: what was tried, as it was installed; None where it did not come that far.
     """
 
     problem: str
@@ -132,44 +159,53 @@ def _busy(settings: Settings) -> str:
 def _try(box: Box, settings: Settings, gives_way: bool, accept: bool) -> Tried:
     """Install, verify, measure."""
     text, where = box.settings_text
+    state: Good | None = None
     try:
         _apply(box.host, settings)
         # After that: installing may move what is tracked, such as the commit of fresh sources.
         saved = box.host.is_file(CONFIG_PATH)
         own = text if where == CONFIG_PATH else box.host.read_text(CONFIG_PATH) if saved else None
         state = calendar.candidate(box.host.read_only(), settings, own)
-        if settings.engine.kind == "f5":
-            source = locate(box.host.read_only(), settings).path
-            proof = patch.verify(box.host.read_only(), source, settings)
-            wrong = [f"{row.check}: {row.text}" for row in proof.rows if row.ok is False]
-            if not wrong:
-                result = fidelity.check(box.host.read_only(), settings, source)
-                wrong = [f"{item.check}: {item.text}" for item in result.failed]
-            if wrong:
-                return Tried(f"The series does not verify: {'; '.join(wrong)}")
-        work = choose(settings.measure.workload)
-        plan = Plan(settings.measure.runs, gives_way=gives_way)
-        with measuring.daemon_door(box) as door, measuring.history_of(box, write=True) as history:
-
-            def take(passes: int) -> Run:
-                fewer = dataclasses.replace(plan, passes=passes)
-                return measuring.take(
-                    box, door, work, fewer, history, note="validation", keep=False
-                )
-
-            run = take(plan.passes)
-            baseline = history.baseline(run.place)
-            if accept or baseline is None:
-                problem = ""
-            else:
-                known = measuring.noise_of(history, baseline)
-                problem, run = _slower(box, baseline, run, known, take)
-            history.add(run)
-            return Tried(problem, run, state)
+        if settings.engine.kind == "f5" and (wrong := _unproven(box, settings)):
+            return Tried(f"The series does not verify: {'; '.join(wrong)}", None, state)
+        problem, run = _measure(box, settings, gives_way, accept)
+        return Tried(problem, run, state)
     except (BoxLocked, Disturbed):
         raise
     except OpsError as error:
-        return Tried(error.message)
+        return Tried(error.message, None, state)
+
+
+def _unproven(box: Box, settings: Settings) -> list[str]:
+    """What the series' own checks find, and the fidelity test."""
+    host = box.host.read_only()
+    source = locate(host, settings).path
+    proof = patch.verify(host, source, settings)
+    wrong = [f"{row.check}: {row.text}" for row in proof.rows if row.ok is False]
+    if wrong:
+        return wrong
+    result = fidelity.check(host, settings, source)
+    return [f"{item.check}: {item.text}" for item in result.failed]
+
+
+def _measure(box: Box, settings: Settings, gives_way: bool, accept: bool) -> tuple[str, Run]:
+    """Why the box is slower than it was, or nothing; and the run, which is kept."""
+    work = choose(settings.measure.workload)
+    plan = Plan(settings.measure.runs, gives_way=gives_way)
+    with measuring.daemon_door(box) as door, measuring.history_of(box, write=True) as history:
+
+        def take(passes: int) -> Run:
+            fewer = dataclasses.replace(plan, passes=passes)
+            return measuring.take(box, door, work, fewer, history, note="validation", keep=False)
+
+        run = take(plan.passes)
+        baseline = history.baseline(run.place)
+        problem = ""
+        if baseline is not None and not accept:
+            known = measuring.noise_of(history, baseline)
+            problem, run = _slower(box, baseline, run, known, take)
+        history.add(run)
+        return problem, run
 
 
 def _slower(
@@ -204,7 +240,10 @@ def _apply(host: Host, settings: Settings) -> None:
     provision.apply(host, chosen, log=render.log, on_step=announce, doing=DOING, automatic=True)
 
 
-def _passed(box: Box, run: Run, state: Good, changed: list[str], *, as_json: bool) -> int:
+def _passed(
+    box: Box, run: Run, state: Good, changed: list[str], *, as_json: bool
+) -> tuple[str, ...]:
+    """Record it; a new baseline, if the run is fit for it."""
     reason = "; ".join(changed) or "accepted by hand"
     lines = [f"Validated: {reason}."]
     if run.fit_for_baseline:
@@ -216,43 +255,35 @@ def _passed(box: Box, run: Run, state: Good, changed: list[str], *, as_json: boo
     calendar.record_good(box.host, state)
     if not as_json:
         bench_view.run(run)
-    return _end(as_json, 0, *lines, run=run.id)
+    return tuple(lines)
 
 
-def _failed(
-    box: Box,
-    good: Good | None,
-    settings: Settings,
-    now: calendar.Tracked,
-    problem: str,
-    *,
-    as_json: bool,
-) -> int:
-    lines = [f"Validation failed: {problem}"]
+def _go_back(
+    box: Box, good: Good | None, settings: Settings, now: calendar.Tracked
+) -> tuple[tuple[str, ...], bool]:
+    """To the last good state. What was done and what could not be; was it changed meanwhile?"""
     if good is None:
-        lines.append("There is no earlier good state to go back to; `ishowtts-ops doctor` helps.")
-        return _end(as_json, 1, *lines)
+        line = "There is no earlier good state to go back to; `ishowtts-ops doctor` helps."
+        return (line,), False
     former = parse(good.config_text, CONFIG_PATH) if good.config_text else settings
     back = calendar.roll_back(box.host, good, now, former, render.log)
-    lines += [*back.done, *back.left]
+    lines = [*back.done, *back.left]
     try:
         _apply(box.host, former)
         lines.append("The box runs its last good state again.")
     except OpsError as error:
         lines.append(f"And the last good state does not come up: {error.message}")
     after = calendar.tracked(box.host.read_only(), former)
+    if after["config"] != good.tracked.get("config"):
+        return tuple(lines), True
     if after != good.tracked:
         calendar.record_rejected(box.host, good, after)
-    return _end(as_json, 1, *lines)
+    return tuple(lines), False
 
 
-def _end(as_json: bool, code: int, *lines: str, **more: Any) -> int:
-    if as_json:
-        render.envelope("validate", {"lines": lines, **more}, ok=code == 0)
-    else:
-        for line in lines:
-            render.say(line)
-    return code
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        render.say(line)
 
 
 @takes_box

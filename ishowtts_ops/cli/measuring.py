@@ -47,6 +47,8 @@ Patience = Annotated[
 ]
 
 LONGEST_REFERENCE_S = 12.0
+LOOK_AGAIN = ("sudo", "ishowtts-ops", "regress")
+"""The remedy of what only says that the box is slow: a symptom, and what asks has just looked."""
 LEARNED_FROM = 200
 """Runs of the history that are looked at for what is noise."""
 
@@ -79,7 +81,8 @@ def take(
     watch = watch_of(box, door, digest)
     floor = floor_of(host, workload, door, door.loaded or read_manifest(host))
     use = OthersUse(_daemon_pid(host) if door.name == HttpDoor.name else None)
-    with _bar(f"{workload.name}: {workload.title}") as progress:
+    passes = plan.warm_up + plan.passes
+    with _bar(f"{workload.name}: {workload.title}", passes) as progress:
         run = bench.measure(door, workload, plan, watch, progress, floor_s=floor, note=note)
     run = dataclasses.replace(run, extra={**run.extra, OTHERS: use.share()})
     if history is not None and keep:
@@ -170,7 +173,23 @@ def history_of(box: Box, *, write: bool) -> Iterator[History]:
 def noise_of(history: History, baseline: Run) -> Noise:
     """What this box's runs of that work say about each other."""
     key, engine, door = baseline.place
-    return learn(baseline, history.runs(key=key, engine=engine, door=door, limit=LEARNED_FROM))
+    runs = history.runs(key=key, engine=engine, door=door, limit=LEARNED_FROM)
+    return learn(baseline, runs, resets_in(history))
+
+
+def resets_in(history: History) -> set[str]:
+    """Ids of the runs that ever were baselines."""
+    return {item.run_id for item in history.baselines()}
+
+
+def alike(history: History, *runs: Run) -> list[Run]:
+    """The newest runs of the same work, engine and door as these."""
+    places = dict.fromkeys(run.place for run in runs)
+    return [
+        run
+        for key, engine, door in places
+        for run in history.runs(key=key, engine=engine, door=door, limit=LEARNED_FROM)
+    ]
 
 
 def rest(box: Box) -> None:
@@ -187,7 +206,11 @@ def doctors_causes(box: Box) -> list[Cause]:
 
 def causes_in(report: Report) -> list[Cause]:
     """Doctor's problems as causes; what has a known effect first."""
-    bad = [finding for finding in report.findings if finding.bad]
+    bad = [
+        finding
+        for finding in report.findings
+        if finding.bad and not (finding.remedy and LOOK_AGAIN in finding.remedy.commands)
+    ]
     rows = [
         Cause(finding.text, finding.effect, finding.remedy.text if finding.remedy else "")
         for finding in bad
@@ -195,18 +218,23 @@ def causes_in(report: Report) -> list[Cause]:
     return sorted(rows, key=lambda cause: -(cause.effect or 0.0))
 
 
-def require_writable(box: Box) -> None:
-    """Fail before a long run, not after it, when its result cannot be kept."""
+def require_writable(box: Box, *, can_do_without: bool = True) -> None:
+    """Fail before a long run, not after it, when its result cannot be kept.
+
+    Args:
+        can_do_without: the verb has --no-save.
+    """
     try:
         with history_of(box, write=True):
             pass
     except OpsError as error:
-        hint = error.hint or "Run the same command with sudo."
-        raise OpsError(error.message, f"{hint} Or give --no-save.") from None
+        if not can_do_without:
+            raise
+        raise OpsError(error.message, f"{error.hint} Or give --no-save.".strip()) from None
 
 
 @contextlib.contextmanager
-def _bar(title: str) -> Iterator[bench.Progress]:
+def _bar(title: str, passes: int) -> Iterator[bench.Progress]:
     if not render.err.is_terminal:
         yield lambda *_: None
         return
@@ -214,7 +242,7 @@ def _bar(title: str) -> Iterator[bench.Progress]:
     with Progress(
         *columns, TimeRemainingColumn(), TextColumn("{task.fields[last]}"), console=render.err
     ) as bar:
-        task = bar.add_task(title, total=None, last="warming up")
+        task = bar.add_task(title, total=passes, last="warming up")
 
         def progress(done: int, of_all: int, sample: Sample | None) -> None:
             last = f"RTF {sample.rtf:.4f}" if sample else "warming up"

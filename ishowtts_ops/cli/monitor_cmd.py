@@ -13,9 +13,9 @@ import typer
 from rich.live import Live
 
 from ishowtts_ops.cli import render
+from ishowtts_ops.cli.bench_files import writing
 from ishowtts_ops.cli.box import Box, Json, takes_box
 from ishowtts_ops.cli.monitor_view import view
-from ishowtts_ops.errors import OpsError
 from ishowtts_ops.measure.gpu_load import jtop_connection
 from ishowtts_ops.measure.monitor import Monitor, Reading
 
@@ -89,9 +89,7 @@ def _appending(path: Path | None) -> Iterator[TextIO | None]:
     if path is None:
         yield None
         return
-    try:
+    with writing(path):
         file = path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise OpsError(f"{path} cannot be written: {error.strerror}.") from None
     with file:
         yield file

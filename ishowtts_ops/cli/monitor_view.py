@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group
 from rich.text import Text
 
@@ -58,11 +60,11 @@ def _clocks(reading: Reading, width: int) -> list[Text]:
         lock = Text("clocks locked", style="green")
     rows = [_row("mode", Text(f"{mode}, ") + lock)]
     if isinstance(reading.clocks, ClockFacts):
-        rows.append(_row("clocks", _rates(reading.clocks)))
+        rows += _flow("clocks", _rates(reading.clocks), width, gap=", ")
     return rows
 
 
-def _rates(clocks: ClockFacts) -> str:
+def _rates(clocks: ClockFacts) -> list[Text]:
     parts = []
     for policy in clocks.cpus:
         cores = f"{policy.cores[0]}-{policy.cores[-1]}"
@@ -70,16 +72,18 @@ def _rates(clocks: ClockFacts) -> str:
     if not isinstance(clocks.gpu, Unknown):
         parts.append(f"GPU {_of(clocks.gpu.cur_hz, clocks.gpu.max_hz, 1_000_000)}")
     if not isinstance(clocks.emc.rate_hz, Unknown):
-        parts.append(f"EMC {clocks.emc.rate_hz // 1_000_000}")
-    return ", ".join(parts) + " MHz" if parts else "cannot be read"
+        parts.append(f"EMC {round(clocks.emc.rate_hz / 1e6)}")
+    if not parts:
+        return [Text("cannot be read")]
+    return [*map(Text, parts[:-1]), Text(f"{parts[-1]} MHz")]
 
 
 def _of(now: Maybe[int], top: Maybe[int], scale: int) -> str:
     if isinstance(now, Unknown):
         return "?"
     if isinstance(top, Unknown) or now == top:
-        return f"{now // scale}"
-    return f"{now // scale}/{top // scale}"
+        return f"{round(now / scale)}"
+    return f"{round(now / scale)}/{round(top / scale)}"
 
 
 def _loads(reading: Reading, width: int) -> list[Text]:
@@ -116,33 +120,45 @@ def _bar(percent: float, width: int) -> Text:
     return Text("█" * full, style=style) + Text("░" * (width - full), style="dim")
 
 
+def _flow(name: str, parts: Sequence[Text], width: int, gap: str = "  ") -> list[Text]:
+    """Parts side by side, in as few lines as they fit into."""
+    lines = [Text()]
+    for part in parts:
+        if not lines[-1]:
+            lines[-1] = part
+        elif lines[-1].cell_len + len(gap) + part.cell_len <= width - NAME_WIDTH:
+            lines[-1] = lines[-1] + Text(gap) + part
+        else:
+            lines.append(part)
+    return [_row(name if number == 0 else "", line) for number, line in enumerate(lines)]
+
+
 def _heat(reading: Reading, width: int) -> list[Text]:
     if not reading.temperatures:
         return [_row("heat", "no sensor", "dim")]
-    line = Text()
     hottest = sorted(reading.temperatures.items(), key=lambda item: -item[1])
-    for name, degrees in hottest:
-        short = name.replace("-thermal", "").replace("-therm", "")
-        part = Text(f"{short} {degrees:.0f} °C  ", style="red" if degrees >= HOT_C else "")
-        if line.cell_len + part.cell_len > width - NAME_WIDTH:
-            break
-        line += part
-    rows = [_row("heat", line)]
+    parts = [
+        Text(
+            f"{name.replace('-thermal', '').replace('-therm', '')} {degrees:.0f} °C",
+            style="red" if degrees >= HOT_C else "",
+        )
+        for name, degrees in hottest
+    ]
+    rows = _flow("heat", parts, width)
     if reading.throttles:
-        rows.append(_row("", f"HEAT HOLDS CLOCKS DOWN: {', '.join(reading.throttles)}", "bold red"))
+        names = [f"{name}," for name in reading.throttles[:-1]] + [reading.throttles[-1]]
+        words = [Text("HEAT HOLDS CLOCKS DOWN:"), *map(Text, names)]
+        for word in words:
+            word.stylize("bold red")
+        rows += _flow("", words, width, gap=" ")
     return rows
 
 
 def _power(reading: Reading, width: int) -> list[Text]:
     rows = []
     if reading.rails:
-        line = Text()
-        for name, milliwatt in reading.rails.items():
-            part = Text(f"{name} {milliwatt / 1000:.1f} W  ")
-            if line.cell_len + part.cell_len > width - NAME_WIDTH:
-                break
-            line += part
-        rows.append(_row("power", line))
+        watts = [Text(f"{name} {mw / 1000:.1f} W") for name, mw in reading.rails.items()]
+        rows += _flow("power", watts, width)
     if reading.events:
         counts = ", ".join(f"{name} {count}x" for name, count in reading.events.items())
         rows.append(_row("", f"since boot: {counts}", "yellow"))

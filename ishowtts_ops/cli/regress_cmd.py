@@ -9,15 +9,18 @@ import typer
 
 from ishowtts_ops.cli import bench_view, measuring, render
 from ishowtts_ops.cli.box import Box, Json, takes_box
-from ishowtts_ops.errors import Undetermined
+from ishowtts_ops.errors import OpsError, Undetermined, UsageError
+from ishowtts_ops.measure import fingerprint
 from ishowtts_ops.measure import regress as rule
 from ishowtts_ops.measure.bench import Disturbed, Plan
 from ishowtts_ops.measure.doors import Door
+from ishowtts_ops.measure.fingerprint import Fingerprint
 from ishowtts_ops.measure.history import History
 from ishowtts_ops.measure.quiet import wait_for_idle
 from ishowtts_ops.measure.regress import Judgement
-from ishowtts_ops.measure.run import Run
+from ishowtts_ops.measure.run import Run, ratio_text
 from ishowtts_ops.measure.workloads import Workload, choose
+from ishowtts_ops.provision import daemon
 
 SHOWN_CAUSES = 5
 
@@ -29,6 +32,15 @@ def regress(
         bool,
         typer.Option("--update-baseline", help="Take an extended run and hold the box to it."),
     ] = False,
+    starts: Annotated[
+        int,
+        typer.Option(
+            "--starts",
+            min=1,
+            max=12,
+            help="With --update-baseline: so many runs, the daemon restarted between them.",
+        ),
+    ] = 1,
     workload: Annotated[
         str | None, typer.Option("--workload", "-w", help="S, M, L, R3, X or mixed.")
     ] = None,
@@ -47,19 +59,28 @@ def regress(
     it is called slow. How much is noise is learned from the box's own runs, and is never less than
     `measure.tolerance_percent`. A regression comes with its size, what changed since the baseline,
     and what doctor finds.
+
+    With --starts 4 a new baseline knows how far the daemon's starts lie apart, and small slowdowns
+    are found from the first day on. Each restart silences the box for some seconds.
     """
     settings = box.settings.measure
+    if starts > 1 and not update_baseline:
+        raise UsageError("--starts is for a new baseline.", "Add --update-baseline.")
     work = choose(workload or settings.workload)
     if when_idle:
         why = wait_for_idle(box.settings, settings.idle_seconds, patience * 60)
         if why:
             return _skipped(why, as_json=as_json)
-    measuring.require_writable(box)
+    measuring.require_writable(box, can_do_without=False)
+    if update_baseline:
+        _refuse_unfit(box)
+        if starts > 1:
+            box.host.require_root("Restarting the daemon")
     fixed = None if tolerance is None else tolerance / 100
     try:
+        if update_baseline:
+            return _update(box, work, starts, gives_way=when_idle, as_json=as_json)
         with measuring.daemon_door(box) as door, measuring.history_of(box, write=True) as history:
-            if update_baseline:
-                return _update(box, door, work, history, as_json=as_json)
             found = _check(box, door, work, history, fixed, gives_way=when_idle)
     except Disturbed as gone:
         return _skipped(gone.message, as_json=as_json)
@@ -68,7 +89,7 @@ def regress(
             return _skipped("this box has no baseline yet", as_json=as_json)
         raise Undetermined(
             f"This box has no baseline for workload {work.name}.",
-            "`sudo ishowtts-ops regress --update-baseline` takes one.",
+            f"`sudo ishowtts-ops regress --update-baseline{_w(workload)}` takes one.",
         )
     if as_json:
         render.envelope("regress", found.to_json(), ok=not found.regressed)
@@ -77,14 +98,48 @@ def regress(
     return 1 if found.regressed else 0
 
 
-def _update(box: Box, door: Door, work: Workload, history: History, *, as_json: bool) -> int:
-    run = measuring.take(box, door, work, Plan(box.settings.measure.runs), history)
-    history.set_baseline(run, "set by hand")
+def _refuse_unfit(box: Box) -> None:
+    """Before the long run, not after it."""
+    now = fingerprint.look(box.host.read_only())
+    found = Fingerprint({}, now, now)
+    if why := fingerprint.marks(found):
+        raise OpsError(
+            f"This box is in no state for a baseline: {'; '.join(why)}.",
+            fingerprint.way_out(found),
+        )
+
+
+def _update(box: Box, work: Workload, starts: int, *, gives_way: bool, as_json: bool) -> int:
+    plan = Plan(box.settings.measure.runs, gives_way=gives_way)
+    runs: list[Run] = []
+    with measuring.history_of(box, write=True) as history:
+        for number in range(starts):
+            if number:
+                render.log(f"restarting the daemon, {number + 1} of {starts}")
+                daemon.restart(box.host, render.log)
+            with measuring.daemon_door(box) as door:
+                runs.append(measuring.take(box, door, work, plan, history))
+        # The first one: what was kept after a baseline tells how far runs lie apart from it.
+        first = runs[0]
+        history.set_baseline(first, "set by hand")
+        known = measuring.noise_of(history, first)
     if as_json:
-        render.envelope("regress", {"baseline": run.to_json()})
+        render.envelope("regress", {"baseline": first.to_json(), "noise": known.to_json()})
+        return 0
+    bench_view.run(first)
+    render.say(f"This box is held to this run from now on: {first.id}.", "bold")
+    allowed = known.tolerance(box.settings.measure.tolerance_percent / 100) * 100
+    if starts > 1:
+        render.say(
+            f"With the {starts - 1} after it: RTF {ratio_text(known.level)}, and up to"
+            f" {allowed:.1f} % more is noise."
+        )
     else:
-        bench_view.run(run)
-        render.say(f"This box is held to this run from now on: {run.id}.", "bold")
+        render.say(
+            f"Up to {allowed:.1f} % more counts as noise until more runs are kept; --starts 4"
+            " takes them now.",
+            "dim",
+        )
     return 0
 
 
@@ -143,6 +198,10 @@ def _list(title: str, lines: Sequence[str]) -> None:
         render.say(title)
         for line in lines:
             render.indented(line, 2)
+
+
+def _w(workload: str | None) -> str:
+    return f" -w {workload}" if workload else ""
 
 
 def _skipped(why: str, *, as_json: bool) -> int:

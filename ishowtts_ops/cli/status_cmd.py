@@ -7,15 +7,17 @@ from typing import Any
 
 from rich.text import Text
 
-from ishowtts_ops.cli import render
+from ishowtts_ops.cli import measuring, render
 from ishowtts_ops.cli.box import Box, Json, takes_box
 from ishowtts_ops.client import DaemonClient, Readiness
 from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host
-from ishowtts_ops.measure.history import open_history
-from ishowtts_ops.measure.regress import TOLERANCE
+from ishowtts_ops.measure.doors import HttpDoor
+from ishowtts_ops.measure.history import History, open_history
+from ishowtts_ops.measure.noise import JUDGED_SLOW
 from ishowtts_ops.measure.run import Run, ratio_text
+from ishowtts_ops.measure.workloads import choose
 from ishowtts_ops.provision import patch, power_status
 from ishowtts_ops.provision.f5_source import locate
 from ishowtts_ops.provision.units import UNIT_DIR, wanted_units
@@ -44,23 +46,11 @@ def status(box: Box, as_json: Json = False) -> int:
     series = patch.status(host, locate(host, settings).path)
     states = {name: _unit_state(host, name) for name in wanted_units(settings)}
     daemon = _daemon(box)
-    last, baseline, trouble = _speed(host)
+    speed = _speed(host, settings)
     patched = series.state is patch.PatchState.APPLIED
     speaks = isinstance(daemon, Readiness) and daemon.ready
     wanted = settings.daemon.enabled
     needs_patch = settings.engine.kind == "f5"
-    ok = machine.ok and (patched or not needs_patch) and (speaks or not wanted)
-    if as_json:
-        data: dict[str, Any] = {
-            "power": machine.data(),
-            "patch": series.to_json(),
-            "units": states,
-            "daemon": daemon.story if isinstance(daemon, Readiness) else {"error": daemon},
-            "last_run": _run_data(last),
-            "baseline": _run_data(baseline),
-        }
-        render.envelope("status", data, ok=ok)
-        return 0 if ok else 1
     power = dict(machine.lines())
     mode_ok = not (machine.situation.mode_wrong or machine.situation.staged)
     rows = [
@@ -70,7 +60,20 @@ def status(box: Box, as_json: Json = False) -> int:
     rows += _units(states)
     if wanted:
         rows.append(Row("daemon", _told(daemon), speaks))
-    rows.append(Row("speed", trouble or _speed_text(last, baseline)))
+    rows.append(Row("speed", speed.text, False if speed.regressed else None))
+    ok = machine.ok and all(row.ok is not False for row in rows)
+    if as_json:
+        data: dict[str, Any] = {
+            "power": machine.data(),
+            "patch": series.to_json(),
+            "units": states,
+            "daemon": daemon.story if isinstance(daemon, Readiness) else {"error": daemon},
+            "last_run": _run_data(speed.last),
+            "baseline": _run_data(speed.baseline),
+            "regressed": speed.regressed,
+        }
+        render.envelope("status", data, ok=ok)
+        return 0 if ok else 1
     for row in rows:
         _show(row)
     if not ok:
@@ -95,7 +98,7 @@ def _judged(name: str, machine: power_status.PowerStatus, mode_ok: bool) -> bool
     if name == "Clocks" and machine.lock_wanted:
         return machine.situation.clocks_held
     if name == "Heat":
-        return not machine.thermal.active_throttles
+        return machine.cool
     if name == "Limits":
         return not machine.power.off if mode_ok else None
     return None
@@ -149,33 +152,57 @@ def _patch_text(series: patch.PatchStatus, settings: Settings) -> str:
     return f"{series.state.value}, F5-TTS {series.version or 'of unknown version'}"
 
 
-def _speed(host: Host) -> tuple[Run | None, Run | None, str]:
-    """The newest run, what it is held to, and why neither can be read."""
+@dataclass(frozen=True)
+class Speed:
+    """How fast the box was when it was measured last.
+
+    Attributes:
+        text: that in a line, or why it is not known.
+        last: the newest run of what the calendar measures; else the newest of all.
+        baseline: what that is held to.
+        regressed: that is what `regress` said of it. A run that is only slow is no verdict.
+    """
+
+    text: str
+    last: Run | None = None
+    baseline: Run | None = None
+    regressed: bool = False
+
+
+def _speed(host: Host, settings: Settings) -> Speed:
     try:
         with open_history(host) as history:
-            runs = history.runs(limit=1)
-            baseline = history.baseline(runs[-1].place) if runs else None
+            return _judged_speed(history, settings)
     except OpsError as error:
-        return None, None, error.message
-    return (runs[-1] if runs else None), baseline, ""
+        return Speed(error.message)
 
 
-def _speed_text(last: Run | None, baseline: Run | None) -> str:
-    if last is None:
-        return "never measured; `ishowtts-ops bench run` does"
+def _judged_speed(history: History, settings: Settings) -> Speed:
+    usual = choose(settings.measure.workload).key
+    mine = history.runs(key=usual, engine=settings.engine.kind, door=HttpDoor.name, limit=1)
+    newest = mine or history.runs(limit=1)
+    if not newest:
+        return Speed("never measured; `sudo ishowtts-ops bench run` does")
+    last = newest[-1]
     now = last.summary("rtf").median
-    text = (
-        f"RTF {ratio_text(now)} (workload {last.workload}, {last.started[:16].replace('T', ' ')})"
-    )
+    when = last.started[:16].replace("T", " ")
+    marked = ", marked" if last.marks else ""
+    text = f"RTF {ratio_text(now)} (workload {last.workload}, {when} UTC{marked})"
+    baseline = history.baseline(last.place)
     if baseline is None:
-        return f"{text}, no baseline"
+        return Speed(f"{text}, no baseline", last)
     if baseline.id == last.id:
-        return f"{text}, the baseline"
-    change = (now / baseline.summary("rtf").median - 1) * 100
-    word = "as the baseline"
-    if abs(change) > TOLERANCE * 100:
-        word = f"{abs(change):.0f} % {'slower' if change > 0 else 'faster'} than the baseline"
-    return f"{text}, {word}"
+        return Speed(f"{text}, the baseline", last, baseline)
+    known = measuring.noise_of(history, baseline)
+    allowed = known.tolerance(settings.measure.tolerance_percent / 100)
+    change = now / known.level - 1
+    if abs(change) <= allowed:
+        return Speed(f"{text}, as the baseline", last, baseline)
+    word = f"{abs(change) * 100:.0f} % {'slower' if change > 0 else 'faster'} than the baseline"
+    regressed = bool(last.extra.get(JUDGED_SLOW)) and change > 0
+    if change > 0:
+        word += f"{', a regression' if regressed else ''}; `sudo ishowtts-ops regress` looks again"
+    return Speed(f"{text}, {word}", last, baseline, regressed)
 
 
 def _run_data(run: Run | None) -> dict[str, Any] | None:

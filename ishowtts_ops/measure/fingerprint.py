@@ -249,6 +249,22 @@ def marks(found: Fingerprint) -> tuple[str, ...]:
     return tuple(why)
 
 
+def way_out(found: Fingerprint) -> str:
+    """What to do about its `marks`: the next step to a run without them."""
+    ends = (found.before, found.after)
+    if any(moment.staged for moment in ends):
+        return "`sudo reboot` brings the power mode into force; run this again then."
+    if any(moment.loose for moment in ends) or any("clock" in seen for seen in found.during):
+        return "`sudo ishowtts-ops power lock` locks them; run this again then."
+    if any(moment.lock_unknown for moment in ends):
+        return "`sudo ishowtts-ops power status` says what can be known of them."
+    if any(moment.throttles for moment in ends) or found.during:
+        return "Let the box cool (`ishowtts-ops monitor` shows when), and run this again."
+    if found.throttle_events:
+        return "`ishowtts-ops doctor` says what draws so much power."
+    return "Run this again in a quiet moment."
+
+
 def content_hash(host: Host) -> Digest:
     """The plain way to a digest: read the whole file."""
 
@@ -304,12 +320,12 @@ def _clocks(found: clocks.ClockFacts) -> str:
     parts = []
     tops = [p.max_khz for p in found.cpus if isinstance(p.max_khz, int)]
     if tops:
-        parts.append(f"CPU {max(tops) // 1000} MHz")
+        parts.append(f"CPU {round(max(tops) / 1e3)} MHz")
     if isinstance(found.gpu, clocks.GpuClock) and isinstance(found.gpu.max_hz, int):
-        parts.append(f"GPU {found.gpu.max_hz // 1_000_000} MHz")
+        parts.append(f"GPU {round(found.gpu.max_hz / 1e6)} MHz")
     emc = found.emc.top_hz
     if isinstance(emc, int):
-        parts.append(f"EMC {emc // 1_000_000} MHz")
+        parts.append(f"EMC {round(emc / 1e6)} MHz")
     return ", ".join(parts) or "cannot be read"
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from ishowtts_ops.config import STATE_DIR
 from ishowtts_ops.errors import NeedsRoot, OpsError, UsageError
 from ishowtts_ops.host import Host, ReadOnlyHost
-from ishowtts_ops.measure.fingerprint import Digest, content_hash
+from ishowtts_ops.measure.fingerprint import Digest, content_hash, way_out
 from ishowtts_ops.measure.run import Run, dumps, from_json
 
 HISTORY_PATH = f"{STATE_DIR}/history.db"
@@ -189,7 +189,7 @@ class History:
         if not run.fit_for_baseline:
             raise OpsError(
                 f"This run cannot be a baseline: {'; '.join(run.marks)}.",
-                "Lock the clocks (`sudo ishowtts-ops power lock`), let the box cool, run again.",
+                way_out(run.fingerprint),
             )
         self.add(run)
         with self._change() as db:
@@ -281,10 +281,12 @@ class History:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # On a full disk SQLite has rolled back already.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
 
 def open_history(host: Host) -> History:
@@ -295,8 +297,9 @@ def open_history(host: Host) -> History:
     begun; `History.notes` says so.
 
     Raises:
-        OpsError: a newer release wrote it, or another process holds it for too long.
-        NeedsRoot: it may not be written.
+        OpsError: a newer release wrote it, another process holds it for too long, or there is no
+            room.
+        NeedsRoot: it may not be written; said now and not after a long run.
     """
     real = host.path(HISTORY_PATH)
     if isinstance(host, ReadOnlyHost):
@@ -310,14 +313,21 @@ def open_history(host: Host) -> History:
     try:
         return History(_open(real))
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError) and "file is not" not in str(error):
+        if not _is_damage(error):
             raise _trouble(error) from None
         kept = f"{HISTORY_PATH}.damaged-{datetime.now(timezone.utc):%Y%m%d-%H%M%S}"
         host.rename(HISTORY_PATH, kept)
         host.remove(f"{HISTORY_PATH}-journal")
         notes = (f"The history {HISTORY_PATH} was damaged ({error}).",)
-        notes += (f"It is kept as {kept}, and a new one was begun.",)
-    return History(_open(real), notes)
+        notes += (
+            f"It is kept as {kept}, and a new one was begun: without baselines, until"
+            " `bench history --import` brings an export in or `regress --update-baseline` takes"
+            " one.",
+        )
+    try:
+        return History(_open(real), notes)
+    except sqlite3.DatabaseError as error:
+        raise _trouble(error) from None
 
 
 def _open(real: Path) -> sqlite3.Connection:
@@ -327,6 +337,8 @@ def _open(real: Path) -> sqlite3.Connection:
         if verdict != "ok":
             raise sqlite3.DatabaseError(str(verdict).splitlines()[-1])
         _migrate(db)
+        # SQLite opens what may not be written for reading, without a word, until it is to write.
+        db.execute("DELETE FROM runs WHERE 0")
     except BaseException:
         db.close()
         raise
@@ -344,7 +356,8 @@ def _migrate(db: sqlite3.Connection) -> None:
                 db.execute(f"PRAGMA user_version = {number + 1}")
             db.execute("COMMIT")
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:
+                db.execute("ROLLBACK")
             raise
     _refuse_newer(db)
 
@@ -364,20 +377,25 @@ def _refuse_newer(db: sqlite3.Connection) -> None:
 
 def _open_to_read(real: Path) -> History:
     if not real.is_file():
-        db = sqlite3.connect(":memory:", isolation_level=None)
-        _migrate(db)
-        return History(db)
+        return _empty()
     try:
         db = sqlite3.connect(
             f"{real.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None
         )
         _refuse_newer(db)
+        if _version(db) == 0:
+            # Somebody has only just made it, or was ended while doing so.
+            db.close()
+            return _empty()
         return History(db)
     except sqlite3.DatabaseError as error:
-        raise OpsError(
-            f"The history {HISTORY_PATH} cannot be read: {error}.",
-            "The next `sudo ishowtts-ops bench run` keeps a damaged file aside and begins anew.",
-        ) from None
+        raise _trouble(error) from None
+
+
+def _empty() -> History:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    _migrate(db)
+    return History(db)
 
 
 @contextlib.contextmanager
@@ -388,8 +406,21 @@ def _speaking() -> Iterator[None]:
         raise _trouble(error) from None
 
 
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Is the file itself broken? SQLite says so in these words alone, whichever class it raises;
+    what else it says is of locks, rights and disks."""
+    words = ("file is not a database", "malformed")
+    plain = type(error) is sqlite3.DatabaseError
+    return plain or any(word in str(error) for word in words)
+
+
 def _trouble(error: sqlite3.Error) -> OpsError:
     text = str(error)
+    if _is_damage(error):
+        return OpsError(
+            f"The history {HISTORY_PATH} is damaged: {text}.",
+            "The next `sudo ishowtts-ops bench run` keeps the damaged file aside and begins anew.",
+        )
     if "readonly" in text or "unable to open" in text:
         return NeedsRoot("Keeping the history of runs")
     if "locked" in text or "busy" in text:
@@ -397,7 +428,14 @@ def _trouble(error: sqlite3.Error) -> OpsError:
             f"Another process has held the history for {BUSY_S:.0f} s.",
             f"`sudo fuser {HISTORY_PATH}` shows which.",
         )
-    return OpsError(f"The history {HISTORY_PATH} fails: {text}.", "Run again.")
+    if "full" in text or "disk I/O" in text:
+        return OpsError(
+            f"The history {HISTORY_PATH} cannot be written: {text}.",
+            f"`df -h {STATE_DIR}` shows how much room there is; what is kept so far is whole.",
+        )
+    return OpsError(
+        f"The history {HISTORY_PATH} fails: {text}.", "`ishowtts-ops doctor` may know why."
+    )
 
 
 def cached_digest(host: Host, history: History) -> Digest:

@@ -21,9 +21,10 @@ from ishowtts_ops.facts import rails as rail_facts
 from ishowtts_ops.facts.clocks import ClockFacts
 from ishowtts_ops.facts.daemon_health import DaemonHealth
 from ishowtts_ops.facts.fan import FULL_PWM, FanFacts
-from ishowtts_ops.facts.gather import Facts, Job, gather, in_parallel
+from ishowtts_ops.facts.gather import Facts, gather
 from ishowtts_ops.facts.identity import Identity
 from ishowtts_ops.facts.memory import Memory
+from ishowtts_ops.facts.parallel import Job, in_parallel
 from ishowtts_ops.facts.power import PowerFacts
 from ishowtts_ops.facts.rails import RailFacts
 from ishowtts_ops.facts.systemd import Systemd

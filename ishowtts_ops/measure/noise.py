@@ -9,7 +9,7 @@ configured tolerance, and to a wide default while there is too little to go by.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -35,6 +35,8 @@ GUESS = 0.025
 GUESS_WEIGHT = 3
 """What is believed before there is a history: a spread of 2.5 %, as if three runs had shown it.
 With the baseline alone that makes a tolerance of 8.7 %, which shrinks or grows with every run."""
+MOST_TOLERATED = 0.6
+"""However restless a box is: one that lost half its speed has regressed."""
 _CLIP = 3.0
 """A run further out than this many robust standard deviations counts as if it were no further."""
 
@@ -68,13 +70,15 @@ class Noise:
     others: float = 0.0
 
     def tolerance(self, least: float) -> float:
-        """How much slower a single look may be, as a fraction.
+        """How much slower a single look may be, as a fraction; never more than MOST_TOLERATED,
+        where the configured tolerance is not.
 
         Args:
             least: the configured tolerance.
         """
         far = student_quantile(SURE, self.freedom)
-        return max(least, math.expm1(far * self.spread * math.sqrt(1 + 1 / self.runs)))
+        allowed = math.expm1(far * self.spread * math.sqrt(1 + 1 / self.runs))
+        return max(least, min(MOST_TOLERATED, allowed))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -86,12 +90,14 @@ class Noise:
         }
 
 
-def learn(baseline: Run, runs: Sequence[Run] = ()) -> Noise:
+def learn(baseline: Run, runs: Sequence[Run] = (), resets: Collection[str] = ()) -> Noise:
     """The noise around a baseline.
 
     Args:
         runs: of the box, oldest first, any; those that say nothing about it are left out: other
             work, marked ones, short ones, those that were judged to be slow.
+        resets: ids of all runs that ever were baselines. A new baseline says that the box is
+            another one from then on, also where no fingerprint knows why.
     """
     fit = [run for run in runs if _is_fit(run, baseline)]
     if all(run.id != baseline.id for run in fit):
@@ -102,9 +108,49 @@ def learn(baseline: Run, runs: Sequence[Run] = ()) -> Noise:
     since = [run for run in fit if run.started >= baseline.started]
     alike = [run for run in since if _rows(run) == _rows(baseline)][:REFERENCE_RUNS]
     level = float(np.median([_log_level(run) for run in alike or [baseline]]))
-    apart, freedom = _apart(fit[-NOISE_RUNS:], _rows(baseline), level)
+    apart, freedom = _apart(fit[-NOISE_RUNS:], {baseline.id, *resets}, (baseline, level))
     usual = median(_others(run) for run in alike or [baseline])
     return Noise(math.exp(level), *_spread(apart, freedom), max(1, len(alike)), usual)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How far two runs of an unchanged box lie apart, in one figure.
+
+    Attributes:
+        limit: 95 % of all pairs lie closer, as a fraction.
+        runs: how many runs say so.
+    """
+
+    limit: float
+    runs: int
+
+
+LEAST_RUNS = 4
+"""With fewer, nothing is said of how far runs lie apart."""
+
+
+def apart(
+    like: Run, runs: Sequence[Run], metric: str, resets: Collection[str] = ()
+) -> Apart | None:
+    """How far runs of this kind lie apart when nothing changed; None where too few were kept.
+
+    Unlike `learn` it knows no baseline: each run is held to the median of those that ran on the
+    very same machine and software.
+
+    Args:
+        runs: any; those that say nothing about this kind are left out. The two runs in question
+            must not be among them: a real difference is no noise.
+        metric: see `run.METRICS`.
+        resets: see `learn`.
+    """
+    fit = [run for run in runs if _is_fit(run, like)][-NOISE_RUNS:]
+    found, freedom = _apart(fit, resets, None, metric)
+    if freedom < LEAST_RUNS - 1:
+        return None
+    spread, freedom = _spread(found, freedom)
+    far = student_quantile((1 + SURE) / 2, freedom)
+    return Apart(math.expm1(far * spread * math.sqrt(2)), len(fit))
 
 
 def _is_fit(run: Run, baseline: Run) -> bool:
@@ -128,26 +174,40 @@ def _rows(run: Run) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(run.fingerprint.rows().items()))
 
 
-def _log_level(run: Run) -> float:
-    return math.log(median(run.values("rtf")))
+def _log_level(run: Run, metric: str = "rtf") -> float:
+    return math.log(median(run.values(metric)))
 
 
 def _apart(
-    runs: Sequence[Run], now: tuple[tuple[str, Any], ...], level: float
+    runs: Sequence[Run],
+    resets: Collection[str],
+    held: tuple[Run, float] | None,
+    metric: str = "rtf",
 ) -> tuple[Values, float]:
     """(how far each run lies from where it should, degrees of freedom).
 
-    Runs like the baseline should lie at its level: what drifts away from it is noise too. (That
-    tolerates no creep without end: a run is counted only if it was within the tolerance, and runs
-    spread evenly over the tolerance make one that is no wider.) Runs of other times, before an
-    update, should lie at the median of theirs: an update moves the level, not the noise.
+    Runs like the baseline, since it was set, should lie at its level: what drifts away from it is
+    noise too. (That tolerates no creep without end: a run is counted only if it was within the
+    tolerance, and runs spread evenly over the tolerance make one that is no wider.) Runs of other
+    times, before an update or another baseline, should lie at the median of theirs: an update moves
+    the level, not the noise.
+
+    Args:
+        runs: oldest first.
+        held: the baseline and its level; None where there is none.
     """
-    groups: dict[tuple[tuple[str, Any], ...], list[float]] = {}
+    groups: dict[tuple[Any, ...], list[float]] = {}
+    time = 0
+    now: tuple[Any, ...] = ()
     for run in runs:
-        groups.setdefault(_rows(run), []).append(_log_level(run))
+        time += run.id in resets
+        key = (time, _rows(run))
+        groups.setdefault(key, []).append(_log_level(run, metric))
+        if held is not None and run.id == held[0].id:
+            now = key
     found = [
-        np.asarray(group) - (level if rows == now else float(np.median(group)))
-        for rows, group in groups.items()
+        np.asarray(group) - (held[1] if held and key == now else float(np.median(group)))
+        for key, group in groups.items()
     ]
     freedom = float(sum(group.size - 1 for group in found))
     return (np.concatenate(found) if found else np.zeros(0)), freedom

@@ -83,7 +83,11 @@ def read(path: Path, workload: str = "M") -> Measured:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise OpsError(f"{path} holds no measurement: {error}.") from None
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise OpsError(
+            f"{path} holds no measurement: {why}.",
+            "`ishowtts-ops bench run --compare upstream --out FILE` writes one.",
+        ) from None
     try:
         if "workloads" in body:
             return _of_comparison(body, workload, path.name)

@@ -16,7 +16,6 @@ from ishowtts_ops.measure.stats import Summary, summarize
 RUN_VERSION = 1
 METRICS = ("rtf", "engine_s", "total_s", "first_audio_s")
 TITLES = {"rtf": "RTF", "engine_s": "engine", "total_s": "total", "first_audio_s": "first audio"}
-UNITS = {"rtf": "", "engine_s": "s", "total_s": "s", "first_audio_s": "s"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,9 @@ class Sample:
         at_s: when it began, since the run began.
         engine_s: engine time, summed over its utterances.
         total_s: from sending each request to its last byte, summed.
-        first_audio_s: from sending a request to its first audio, the median over its utterances.
+        first_audio_s: from a request to its first audio where it is made, the median over its
+            utterances: through HTTP as the daemon measures it, from admission on. What a caller
+            waits is in `Run.extra`, first_audio_at_socket_s.
         queue_s: waiting behind others' requests, summed.
         audio_s: speech made.
     """
@@ -178,6 +179,16 @@ def from_json(body: Any) -> Run:
 def ratio_text(value: float) -> str:
     """A real-time factor with as many digits as mean something: 0.1692, 0.000275."""
     return f"{value:.4f}" if value >= 0.01 else f"{value:.3g}"
+
+
+def figure_text(metric: str, value: float) -> str:
+    """One figure with its unit: "0.1692" of `rtf`, "31.4 ms" or "1.20 s" of the others."""
+    return ratio_text(value) if metric == "rtf" else time_text(value)
+
+
+def time_text(seconds: float) -> str:
+    """ "1.20 s", "31.4 ms"."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.1f} ms"
 
 
 def dumps(run: Run) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 from ishowtts_ops.errors import UsageError
 
+OWN = "own"
+"""What a run of the user's own texts is called."""
 BYTES_PER_SECOND = 15
 FRAMES_PER_SECOND = 93.75
 SEED = 20250930
@@ -143,6 +145,19 @@ def named() -> dict[str, Workload]:
     return {workload.name: workload for workload in every}
 
 
+def kept_name(name: str) -> str:
+    """The name under which runs of a workload are kept.
+
+    Raises:
+        UsageError: there is no such workload.
+    """
+    names = [*named(), OWN]
+    found = next((one for one in names if one.lower() == name.lower()), None)
+    if found is None:
+        raise UsageError(f"There is no workload {name!r}.", f"Give one of {', '.join(names)}.")
+    return found
+
+
 def choose(
     name: str, texts: Sequence[str] = (), voice: str | None = None, nfe: int | None = None
 ) -> Workload:
@@ -156,7 +171,7 @@ def choose(
             raise UsageError("A text to measure is empty.", "Give --text some words.")
         rows = tuple(Utterance(text, voice) for text in texts)
         count = "your own text" if len(rows) == 1 else f"{len(rows)} texts of your own"
-        return Workload("own", count, rows, nfe=nfe)
+        return Workload(OWN, count, rows, nfe=nfe)
     known = {key.lower(): workload for key, workload in named().items()}
     chosen = known.get(name.lower())
     if chosen is None:

@@ -93,10 +93,13 @@ def browse(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def test_it_shows_every_run_and_every_change(page: tuple[Site, str], tmp_path: Path) -> None:
     done = browse(tmp_path, "--dump-dom", page[1])
     dom = done.stdout
-    assert dom.count('class="run"') == 11
-    assert len(re.findall(r'<g class="event mode"', dom)) == 2, "lost, and back"
-    assert len(re.findall(r'<g class="event patch"', dom)) == 1
-    assert len(re.findall(r'<g class="event baseline"', dom)) == 1
+    for size in ("wide", "narrow"):
+        (chart,) = re.findall(rf'<div class="{size}">(.*?)</div>', dom, re.DOTALL)
+        assert chart.count('class="run"') == 11
+        assert len(re.findall(r'<g class="event mode"', chart)) == 2, "lost, and back"
+        assert len(re.findall(r'<g class="event patch"', chart)) == 1
+        assert len(re.findall(r'<g class="event baseline"', chart)) == 1
+        assert len(re.findall(r'<line class="baseline level"', chart)) == 1
     assert "clocks locked: yes → no: GPU" in dom
     assert "series: s1 → s2" in dom
     assert "Against the baseline run-0: This run is" in dom and "faster" in dom
@@ -132,6 +135,37 @@ def test_words_and_numbers_stay_whole_on_a_phone(page: tuple[Site, str], tmp_pat
     found = re.search(r"<title>(\d+) (\d+)</title>", dom)
     assert found is not None, dom[:400]
     assert int(found[1]) > 5 and int(found[2]) == 0, found[0]
+
+
+@pytest.mark.parametrize(("width", "shown"), [(390, "narrow"), (1280, "wide")])
+def test_the_chart_fits_its_screen(
+    page: tuple[Site, str], tmp_path: Path, width: int, shown: str
+) -> None:
+    """One of the two charts is to be seen, whole, with letters of a size that can be read. A frame
+    is as narrow as a telephone; the browser's own window is not."""
+    probe = """<script>addEventListener("load", () => {
+      const inside = document.querySelector("iframe").contentDocument;
+      const seen = [...inside.querySelectorAll("svg")].filter(s => s.getClientRects().length);
+      const box = seen[0].getBoundingClientRect();
+      const letters = seen[0].querySelector("text").getBoundingClientRect();
+      document.title = [seen.length, seen[0].parentElement.className, Math.round(box.left),
+        Math.round(box.right), Math.round(letters.height)].join(" ");
+    })</script>"""
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    (tmp_path / "open.html").write_text(re.sub(r"<meta http-equiv.*?>", "", text), encoding="utf-8")
+    (tmp_path / "frame.html").write_text(
+        f'<body><iframe src="open.html" style="width:{width}px;height:900px;border:0"></iframe>'
+        f"{probe}",
+        encoding="utf-8",
+    )
+    address = page[1].replace("report.html", "frame.html")
+    dom = browse(tmp_path, "--dump-dom", "--window-size=1500,1000", address).stdout
+    found = re.search(r"<title>(\d+) (\w+) (\d+) (\d+) (\d+)</title>", dom)
+    assert found is not None, dom[:400]
+    count, name, left, right, letters = found.groups()
+    assert (int(count), name) == (1, shown)
+    assert 0 <= int(left) < int(right) <= width
+    assert int(letters) >= 10
 
 
 @pytest.mark.parametrize("width", [390, 1280])

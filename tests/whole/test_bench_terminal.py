@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ishowtts_ops.measure.history import HISTORY_PATH
 from ishowtts_ops.sim.faults import apply_fault
 from tests.support.folder import FolderBox
 from tests.support.terminal import cells, in_terminal
@@ -43,6 +44,27 @@ def test_quick_is_one_pass_and_the_default_twenty(box: FolderBox) -> None:
     assert both.code == 2 and "contradict" in both.err
 
 
+def test_what_would_measure_something_else_is_refused(box: FolderBox) -> None:
+    for words, said in (
+        (("bench", "run", "--weights", "random"), "Only the engine f5 has weights"),
+        (("bench", "history", "-w", "Q"), "no workload 'Q'"),
+        (("bench", "plot", "-w", "Q"), "no workload 'Q'"),
+        (("bench", "compare", "baseline", "baseline"), "does not differ from itself"),
+    ):
+        done = box.run(*words)
+        assert (done.code, said in done.err) == (2, True), done.err
+    none = box.run("bench", "history", "-w", "r3")
+    assert none.code == 0 and "No run of workload R3 was kept yet." in none.out
+    assert not box.host.is_file(HISTORY_PATH), "looking changes nothing"
+
+
+def test_without_f5_tts_there_is_no_fidelity_to_test(box: FolderBox) -> None:
+    done = box.run("bench", "fidelity")
+    assert done.code == 3
+    assert "This box has no F5-TTS whose patched network could be compared." in done.err
+    assert "next: " in done.err
+
+
 def test_a_run_under_throttling_is_marked(box: FolderBox) -> None:
     assert box.run("power", "lock").code == 0
     apply_fault(box.root, "thermal-throttle")
@@ -55,4 +77,5 @@ def test_a_run_under_throttling_is_marked(box: FolderBox) -> None:
     assert kept["runs"][-1]["marks"] and not kept["baselines"]
     missing = box.run("bench", "compare", "baseline", "last")
     assert missing.code == 1
-    assert "no baseline yet" in missing.err and "--update-baseline" in missing.err
+    assert "no baseline for tone, workload S, in-process" in missing.err
+    assert "bench history" in missing.err

@@ -4,6 +4,8 @@ Jetson in a folder."""
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -14,11 +16,13 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from ishowtts_ops.config import CONFIG_PATH
 from ishowtts_ops.measure.history import HISTORY_PATH
 from ishowtts_ops.provision.calendar import VALIDATED_PATH
-from tests.support.folder import Done, FolderBox, free_port
+from tests.support.folder import Done, FolderBox
+from tests.support.ports import free_port
 from tests.support.terminal import cells, in_terminal
 
 DAEMON = "ishowtts-tts.service"
@@ -101,6 +105,98 @@ def test_a_run_with_lost_clocks_is_marked_and_no_baseline(box: FolderBox) -> Non
         assert box.run("power", "lock").code == 0
 
 
+def test_a_box_in_no_state_for_a_baseline_is_not_measured_for_one(box: FolderBox) -> None:
+    kept = data(box.run("bench", "history", "--json"))["runs"]
+    box.host.query(["nvpmodel", "-m", "2"])
+    try:
+        refused = box.run("regress", "--update-baseline")
+    finally:
+        assert box.run("power", "lock").code == 0
+    assert refused.code == 1
+    assert "in no state for a baseline: clocks were not locked" in refused.err
+    assert re.search(r"next: `[^`]*ishowtts-ops power lock", refused.err), refused.err
+    assert data(box.run("bench", "history", "--json"))["runs"] == kept
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("bench", "run", "-n", "4", "-o"),
+        ("bench", "plot", "--png"),
+        ("bench", "plot", "--html"),
+        ("bench", "history", "--export"),
+        ("monitor", "--once", "--log"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_a_sentence_before_any_work(
+    box: FolderBox, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    kept = data(box.run("bench", "history", "--json"))["runs"]
+    done = box.run(*words, str(tmp_path / "no/where"))
+    assert done.code == 1
+    assert "cannot be written: No such file or directory." in done.err
+    assert "next: " in done.err and "Traceback" not in done.err
+    assert data(box.run("bench", "history", "--json"))["runs"] == kept
+
+
+def test_what_was_measured_is_shown_though_it_cannot_be_kept(
+    box: FolderBox, tmp_path: Path
+) -> None:
+    """A limit on the size of files stands for a full disk: the write fails in the middle."""
+    for _ in range(8):
+        assert box.run("bench", "run", "-w", "R3", "-n", "4").code == 0
+    size = box.host.path(HISTORY_PATH).stat().st_size
+    file = tmp_path / "run.json"
+    limited = subprocess.run(
+        ["bash", "-c", f'ulimit -f {size // 1024}; exec "$@"', "bash", sys.executable, "-B", "-m",
+         "ishowtts_ops", "bench", "run", "-w", "R3", "-n", "200", "-o", str(file),
+         "--root", str(box.root)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert limited.returncode == 1, limited.stdout + limited.stderr
+    assert "200 passes" in limited.stdout and "95 % interval" in limited.stdout
+    assert len(json.loads(file.read_text())["samples"]) == 200
+    assert "cannot be written" in limited.stderr and "df -h" in limited.stderr
+    assert "Traceback" not in limited.stderr
+    runs = data(box.run("bench", "history", "--json", "-n", "500"))["runs"]
+    assert all(len(run["samples"]) != 200 for run in runs)
+    assert box.run("bench", "run", "-w", "R3", "-n", "4").code == 0, "the history is whole"
+
+
+def test_what_is_told_to_do_next_can_be_done(box: FolderBox) -> None:
+    """`bench run` names a comparison; it is one."""
+    box.run("bench", "run", "-w", "S", "-n", "4")
+    done = box.run("bench", "run", "-w", "S", "-n", "4")
+    told = re.search(r"`\S*ishowtts-ops (bench compare \S+ [\w-]+)[^`]*` compares it", done.err)
+    assert told is not None, done.err
+    compared = box.run(*told[1].split())
+    assert compared.code == 0, compared.err
+    own = box.run("bench", "run", "--text", "never said before", "-n", "4")
+    assert own.code == 0 and "bench compare" not in own.err, "there is nothing to compare it with"
+
+
+def test_a_baseline_of_several_starts(box: FolderBox) -> None:
+    before = data(box.run("monitor", "--json"))
+    done = box.run("regress", "--update-baseline", "--starts", "3", "-w", "L", "--json")
+    assert done.code == 0, done.err
+    found = data(done)
+    assert found["noise"]["runs"] == 3
+    assert done.err.count("restarting the daemon") == 2
+    assert before["unit"] == data(box.run("monitor", "--json"))["unit"] == "active"
+    history = data(box.run("bench", "history", "--json", "-w", "L"))
+    assert history["baselines"][-1]["run_id"] == found["baseline"]["id"]
+    assert [run["id"] for run in history["runs"]].index(found["baseline"]["id"]) == -3 % len(
+        history["runs"]
+    )
+    named = data(box.run("bench", "compare", "baseline", history["runs"][-1]["id"], "--json"))
+    assert named["first"] == found["baseline"]["id"]
+    box.run("regress", "--update-baseline", "-w", "S")
+    again = data(box.run("bench", "compare", "baseline", history["runs"][-1]["id"], "--json"))
+    assert again["first"] == found["baseline"]["id"], "that of this work, not the newest of all"
+    refused = box.run("regress", "--starts", "3")
+    assert (refused.code, "--update-baseline" in refused.err) == (2, True)
+
+
 def test_different_work_is_refused(box: FolderBox) -> None:
     box.run("bench", "run", "-w", "S", "-n", "4")
     box.run("bench", "run", "-w", "L", "-n", "4")
@@ -133,6 +229,7 @@ def test_regress_finds_a_slow_box_and_says_why(steady: FolderBox) -> None:
     assert "clocks locked: yes → no:" in text
     assert "Likely causes, as doctor finds them" in text
     assert "lock" in text.split("Likely causes")[1].lower()
+    assert "is slower than it was" not in text, "that is what is to be explained"
     as_json = json.loads(steady.run("regress", "--json").out)
     assert as_json["ok"] is False
     assert as_json["data"]["percent"] > 100
@@ -141,6 +238,9 @@ def test_regress_finds_a_slow_box_and_says_why(steady: FolderBox) -> None:
 
     compared = steady.run("bench", "compare", "baseline", "last")
     assert "% slower" in compared.out
+    glance = steady.run("status")
+    assert glance.code == 1
+    assert re.search(r"NO speed .*slower than the baseline, a regression", glance.out), glance.out
 
     # A week later: a plot with the mode and the baseline marked, and the report.
     plot = steady.run("bench", "plot", "-w", "M")
@@ -247,6 +347,41 @@ def test_what_is_saved_during_a_validation_is_validated_too(box: FolderBox) -> N
     assert "Nothing changed" in box.run("validate").out
 
 
+def test_a_mend_that_is_saved_while_a_bad_change_fails_is_not_thrown_away(
+    box: FolderBox,
+) -> None:
+    assert box.run("validate").code == 0
+    good = box.host.read_text(CONFIG_PATH)
+    set_aside = box.host.glob(f"{CONFIG_PATH}.rejected-*")
+    # A port where nobody will be: the daemon reads the file itself, and that is mended by then.
+    wrong = {**yaml.safe_load(good), "daemon": {"port": free_port()}}
+    box.host.write(CONFIG_PATH, yaml.safe_dump(wrong))
+    running = subprocess.Popen(
+        [sys.executable, "-m", "ishowtts_ops", "validate", "--json", "--root", str(box.root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stderr is not None
+    while "the configuration changed" not in (line := running.stderr.readline()):
+        assert line, "it ended before it said what it validates"
+    running.send_signal(signal.SIGSTOP)
+    mended = yaml.safe_dump({**yaml.safe_load(good), "default_voice": "tone-a"}) + "# mended\n"
+    box.host.write(CONFIG_PATH, mended)
+    running.send_signal(signal.SIGCONT)
+    out, err = running.communicate(timeout=240)
+    assert running.returncode == 0, out + err
+    lines = json.loads(out)["data"]["lines"]
+    assert lines[0].startswith("Validation failed: No daemon answers")
+    assert lines[1] == "Nothing is put back: the box was changed meanwhile."
+    assert lines[2] == "Validated: the configuration changed."
+    assert box.host.read_text(CONFIG_PATH) == mended
+    assert box.host.glob(f"{CONFIG_PATH}.rejected-*") == set_aside
+    assert data(box.run("status", "--json"))["daemon"]["default_voice"] == "tone-a"
+    box.host.write(CONFIG_PATH, good)
+    assert box.run("validate").code == 0
+
+
 def test_validate_rolls_back_what_became_slow(box: FolderBox) -> None:
     assert box.run("validate", "--accept").code == 0
     good = box.host.read_text(CONFIG_PATH)
@@ -313,6 +448,17 @@ def test_status_is_one_screen(box: FolderBox, columns: int, lines: int) -> None:
     text = "\n".join(shown.last)
     for word in ("ok mode", "ok clocks", "ok units", "in order", "ok daemon", "speed"):
         assert word in text, text
+
+
+def test_status_fails_when_a_line_of_it_does(box: FolderBox) -> None:
+    assert box.run("status").code == 0
+    box.host.run(["systemctl", "stop", "ishowtts-guard.timer"]).check()
+    try:
+        done = box.run("status")
+        assert done.code == 1
+        assert "NO units" in done.out and "ishowtts-guard.timer: inactive" in done.out
+    finally:
+        box.host.run(["systemctl", "start", "ishowtts-guard.timer"]).check()
 
 
 def test_monitor_without_gpu_daemon_or_systemd(tmp_path: Path) -> None:

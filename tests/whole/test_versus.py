@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,6 +112,20 @@ def test_side_by_side(patched: FolderBox, tmp_path: Path) -> None:
     # On a CPU there is nothing to project from.
     refused = run(patched, "bench", "project", str(out), "-w", "own")
     assert refused.code == 1 and "nothing can be projected" in refused.err
+
+
+def test_the_fidelity_test_passes_and_says_where_it_cannot_be_made(patched: FolderBox) -> None:
+    """The seed's own test: patched against unpatched on the same noise. (That a wrong network does
+    not pass: tests/box/test_rollback.py.)"""
+    done = run(patched, "bench", "fidelity")
+    assert done.code == 0, done.out + done.err
+    assert done.out.rstrip().endswith("Passed.")
+    assert re.search(r"^ok +fidelity: .* dB", done.out, re.MULTILINE), done.out
+
+    assert run(patched, "patch", "revert").code == 0
+    gone = run(patched, "bench", "fidelity")
+    assert gone.code == 3
+    assert "The speed series is not in the sources" in gone.err and "patch apply" in gone.err
 
 
 def test_random_weights_in_process(patched: FolderBox) -> None:

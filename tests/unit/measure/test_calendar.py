@@ -29,7 +29,7 @@ def health(depth: int = 0, spoken: int = 0, ready: bool = True) -> DaemonHealth:
     status = "ready" if ready else "warming"
     return DaemonHealth(
         "http://x", True, status, ready, "", (), "tone", "cpu", "0", None, None, depth, 16, (),
-        {"ok": spoken},
+        None, {}, {"ok": spoken},
     )  # fmt: skip
 
 

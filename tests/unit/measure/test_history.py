@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from ishowtts_ops.host import Host
 from ishowtts_ops.measure import history as module
 from ishowtts_ops.measure.history import HISTORY_PATH, open_history
 from ishowtts_ops.measure.run import from_json
+from tests.support.terminal import REPOSITORY
 from tests.unit.measure.made import make_run, moment, noisy, print_of
 
 
@@ -88,6 +92,79 @@ def test_a_damaged_file_is_kept_aside(host: Host, damage: str) -> None:
     with open_history(host) as history:
         assert history.notes == ()
         assert len(history.runs()) == 1
+
+
+def test_a_damaged_file_is_named_so_by_who_may_not_write(host: Host) -> None:
+    with open_history(host) as history:
+        for number in range(40):
+            history.add(make_run(noisy(0.1), id=str(number)))
+    real = host.path(HISTORY_PATH)
+    data = real.read_bytes()
+    for broken in (b"words " * 1000, data[:4096] + os.urandom(len(data) - 4096)):
+        real.write_bytes(broken)
+        with (
+            pytest.raises(OpsError, match="is damaged") as caught,
+            open_history(host.read_only()) as history,
+        ):
+            history.runs()
+        assert "keeps the damaged file aside" in caught.value.hint
+        assert real.read_bytes() == broken
+
+
+def test_a_file_that_is_only_just_begun_is_an_empty_history(host: Host) -> None:
+    """SQLite makes the file first and the tables later."""
+    host.mkdir(str(Path(HISTORY_PATH).parent))
+    host.path(HISTORY_PATH).touch()
+    with open_history(host.read_only()) as history:
+        assert history.runs() == [] and history.baselines() == []
+    with open_history(host) as history:
+        assert history.notes == ()
+        history.add(make_run(noisy(0.1)))
+        assert len(history.runs()) == 1
+
+
+def test_a_full_disk_is_a_sentence_and_loses_nothing(host: Host) -> None:
+    """SQLite's own limit on the size of a file gives the error that a full disk gives."""
+    with open_history(host) as history:
+        history.add(make_run(noisy(0.1), id="kept"))
+        history._db.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(OpsError, match="cannot be written: database or disk is full") as caught:
+            for number in range(100):
+                history.add(make_run(noisy(0.1), id=str(number)))
+        assert "df -h" in caught.value.hint
+        history._db.execute("PRAGMA max_page_count = 1000000")
+        history.add(make_run(noisy(0.1), id="after"))
+    with open_history(host) as history:
+        assert history.notes == ()
+        assert (history.get("kept").id, history.get("after").id) == ("kept", "after")
+
+
+def test_who_may_not_write_hears_it_before_and_not_after_a_long_run(host: Host) -> None:
+    """SQLite opens what may only be read without a word."""
+    with open_history(host) as history:
+        history.add(make_run(noisy(0.1)))
+    real = host.path(HISTORY_PATH)
+    real.chmod(0o444)
+    real.parent.chmod(0o555)
+    code = (
+        "import sys; from pathlib import Path; from ishowtts_ops.host import Host;"
+        "from ishowtts_ops.measure.history import open_history;"
+        "open_history(Host.at(Path(sys.argv[1])))"
+    )
+    argv = [sys.executable, "-c", code, str(host.root)]
+    if os.geteuid() == 0:
+        # Somebody who may read everything, since this folder is root's, and writes what is his.
+        caps = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        if shutil.which("setpriv") is None:
+            pytest.skip("needs setpriv (util-linux)")
+        argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *caps, *argv]
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        argv, capture_output=True, text=True, env=env, cwd=REPOSITORY, check=False
+    )
+    real.parent.chmod(0o755)
+    assert done.returncode == 1
+    assert "NeedsRoot: Keeping the history of runs needs root." in done.stderr
 
 
 OLD = sorted((Path(__file__).parents[2] / "data/history").glob("v*.sql"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ishowtts_ops.facts.modules import ALL_MODULES, module_by_key
 from ishowtts_ops.measure import fingerprint, regress, roofline
 from ishowtts_ops.measure.compare import NotComparable, compare
+from ishowtts_ops.measure.fingerprint import Moment
 from ishowtts_ops.measure.regress import Cause
 from ishowtts_ops.measure.run import Run
 from tests.unit.measure.made import make_run, moment, noisy, print_of
@@ -41,6 +43,28 @@ def test_a_clean_run_is_not_marked() -> None:
     assert fingerprint.marks(print_of(desktop)) == ()
 
 
+@pytest.mark.parametrize(
+    ("bad", "step"),
+    [
+        (moment(loose=("GPU",)), "power lock"),
+        (moment(loose=("GPU",), staged=True), "reboot"),
+        (moment(lock_unknown="reading emc needs root"), "power status"),
+        (moment(throttles=("gpu-throttle-alert",)), "cool"),
+        (moment(), "quiet moment"),
+    ],
+)
+def test_what_spoils_a_run_has_its_own_way_out(bad: Moment, step: str) -> None:
+    assert step in fingerprint.way_out(print_of(moment(), bad))
+
+
+def test_over_current_and_glances_have_theirs() -> None:
+    assert "draws so much power" in fingerprint.way_out(print_of(after=moment(events={"OC3": 9})))
+    lost = dataclasses.replace(print_of(), during=("GPU clock not locked",))
+    assert "power lock" in fingerprint.way_out(lost)
+    hot = dataclasses.replace(print_of(), during=("heat throttles gpu-throttle-alert",))
+    assert "cool" in fingerprint.way_out(hot)
+
+
 def test_what_was_seen_between_passes_is_a_mark() -> None:
     found = fingerprint.Fingerprint({}, moment(), moment(), ("GPU clock not locked",))
     assert fingerprint.marks(found) == ("between passes: GPU clock not locked",)
@@ -64,6 +88,43 @@ def test_a_difference_has_a_size_and_a_direction() -> None:
     assert back.figure("rtf").verdict == "faster"
     assert "faster" in back.verdict
     assert back.figure("rtf").shift.p < 1e-6
+
+
+def test_what_runs_of_the_box_differ_by_anyway_is_no_difference() -> None:
+    first = make_run(noisy(0.170, spread=0.005, seed=1), id="first")
+    second = make_run(noisy(0.178, spread=0.005, seed=2), id="second")
+    alone = compare(first, second)
+    assert alone.figure("rtf").verdict == "slower"
+    assert "not known yet: it takes 4 other runs" in alone.caveat
+
+    levels = (0.165, 0.178, 0.171, 0.182, 0.168, 0.176)
+    restless = [make_run([level] * 6, id=str(level)) for level in levels]
+    found = compare(first, second, restless)
+    assert found.figure("rtf").verdict == "no difference"
+    assert found.verdict.startswith("No difference that means anything: the second run is 4.")
+    assert "apart with nothing changed (by 6 runs)" in found.verdict
+    assert found.caveat == ""
+
+    steady = [make_run([0.17 + n / 1e5] * 6, id=str(n)) for n in range(12)]
+    found = compare(first, second, steady)
+    assert found.figure("rtf").verdict == "slower"
+    assert (found.caveat, found.verdict.startswith("The second run is 4.")) == ("", True)
+
+
+def test_a_real_difference_in_the_history_is_no_noise() -> None:
+    """Twenty calm runs, then the two that are asked about: one of them is twice as slow."""
+    calm = [make_run([0.17 + n % 3 / 1e4] * 6, id=str(n)) for n in range(20)]
+    slow, fine = make_run(noisy(0.34, seed=1), id="slow"), make_run(noisy(0.17), id="fine")
+    for pair in ((slow, fine), (fine, slow)):
+        assert compare(*pair, [*calm, *pair]).figure("rtf").verdict in ("faster", "slower")
+
+
+def test_runs_of_another_mode_say_nothing_of_this_one() -> None:
+    first = make_run(noisy(0.170, spread=0.005, seed=1), id="first")
+    second = make_run(noisy(0.178, spread=0.005, seed=2), id="second")
+    other = print_of(moment(mode="MODE_30W"))
+    restless = [make_run([level] * 6, id=str(level), found=other) for level in (0.3, 0.5, 0.4, 0.6)]
+    assert compare(first, second, restless).figure("rtf").verdict == "slower"
 
 
 def test_quick_runs_are_too_few_to_tell() -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from ishowtts_ops.measure import regress
-from ishowtts_ops.measure.noise import REFERENCE_RUNS, Noise, learn
+from ishowtts_ops.measure.compare import compare
+from ishowtts_ops.measure.noise import MOST_TOLERATED, REFERENCE_RUNS, Noise, learn
 from ishowtts_ops.measure.others import alone
 from ishowtts_ops.measure.run import Run
+from tests.support.terminal import REPOSITORY
 from tests.unit.measure.made import make_run, moment, noisy, print_of
 
 DATA = Path(__file__).parents[2] / "data"
@@ -95,6 +97,35 @@ def test_an_update_moves_the_level_and_keeps_what_is_known_of_the_noise() -> Non
     assert found.tolerance(LEAST) < learn(after, [after]).tolerance(LEAST)
 
 
+def test_a_new_baseline_at_another_level_keeps_its_eyes() -> None:
+    """The owner accepted that the box is slower now, for a reason that no fingerprint knows. What
+    it was before is no noise of what it is."""
+    before = runs_of([0.100, 0.1002, 0.0998, 0.1001, 0.0999, 0.1, 0.1002, 0.0998])
+    after = make_run([0.2] * 6, id="accepted", started="2026-02-01T00:00:00Z")
+    found = learn(after, [*before, after], {before[0].id, after.id})
+    assert (found.level, found.runs) == (pytest.approx(0.2), 1)
+    assert found.tolerance(LEAST) == LEAST, "the noise of before is known, and small"
+    slower = make_run(noisy(0.23, spread=0.01), started="2026-02-02T00:00:00Z")
+    assert regress.judge(after, slower, noise=found).regressed
+
+
+def test_several_levels_of_the_past_are_no_noise_either() -> None:
+    levels = [0.1, 0.1, 0.1, 0.15, 0.15, 0.15, 0.22, 0.22, 0.22, 0.3]
+    history = runs_of(levels)
+    resets = {history[at].id for at in (0, 3, 6, 9)}
+    found = learn(history[9], history, resets)
+    assert found.tolerance(LEAST) == LEAST
+    assert learn(history[9], history).tolerance(LEAST) > 0.3, "that is what the resets are for"
+
+
+def test_who_lost_half_the_speed_has_regressed_however_restless_the_box() -> None:
+    history = runs_of([0.1, 0.25, 0.12, 0.3, 0.1, 0.2, 0.35, 0.11])
+    found = learn(history[0], history)
+    assert found.spread > 0.3
+    assert found.tolerance(LEAST) == MOST_TOLERATED
+    assert found.tolerance(0.8) == 0.8, "the owner's own word is more"
+
+
 def test_one_wild_day_is_no_reason_to_tolerate_everything() -> None:
     calm = [0.17 * (1 + 0.004 * (-1) ** n) for n in range(12)]
     wild = [*calm[:5], 0.34, *calm[6:]]
@@ -146,10 +177,9 @@ def is_alarm(history: Sequence[Run], looks: Iterator[Look], slower: float) -> bo
     return regress.vote(level, first, lambda: look(regress.MORE_PASSES), tolerance)
 
 
-def from_start_to_start(sessions: list[Look], known: int, slower: float) -> tuple[int, int]:
-    """(alarms, trials): every stretch of so many sessions as the history, the next ones as looks.
-    Every look is of another process, as are the runs that the noise is learned from."""
-    made = [
+def as_runs(sessions: Sequence[Look]) -> list[Run]:
+    """Each process as the run that it was."""
+    return [
         dataclasses.replace(
             make_run(
                 session.values[:20],
@@ -160,6 +190,12 @@ def from_start_to_start(sessions: list[Look], known: int, slower: float) -> tupl
         )
         for n, session in enumerate(sessions)
     ]
+
+
+def from_start_to_start(sessions: list[Look], known: int, slower: float) -> tuple[int, int]:
+    """(alarms, trials): every stretch of so many sessions as the history, the next ones as looks.
+    Every look is of another process, as are the runs that the noise is learned from."""
+    made = as_runs(sessions)
     starts = range(known, len(sessions) - regress.LOOKS + 1)
     alarms = [is_alarm(made[at - known : at], iter(sessions[at:]), slower) for at in starts]
     return sum(alarms), len(alarms)
@@ -217,6 +253,13 @@ def test_false_alarms_and_misses_on_recorded_noise(capsys: pytest.CaptureFixture
     for known in (0, *KNOWN):
         assert rate(0.0, known) <= rate(0.03, known) <= rate(0.1, known)
 
+    page = (REPOSITORY / "docs/measuring.md").read_text(encoding="utf-8")
+    for known in KNOWN:
+        name = "the baseline alone" if known == 1 else str(known)
+        alarms, trials = found[known, 0.0]
+        shares = " | ".join(f"{rate(slower, known) * 100:.0f} %" for slower in SLOWER[1:])
+        assert f"| {name} | {alarms} of {trials} | {shares} |" in page
+
 
 def test_a_machine_that_others_use_is_no_source_of_alarms(
     capsys: pytest.CaptureFixture[str],
@@ -242,6 +285,59 @@ def test_a_machine_that_others_use_is_no_source_of_alarms(
         for n in range(len(busy) - 2)
     ]
     assert sum(blind) / len(blind) > 0.9, "it is the knowledge of the others that makes the quiet"
+
+
+def differences(runs: Sequence[Run], known: int, slower: float) -> tuple[int, int]:
+    """(called a difference, pairs): each run and the next, which is slower by a factor, where the
+    history holds so many runs before them."""
+
+    def slow(run: Run) -> Run:
+        samples = [
+            dataclasses.replace(one, engine_s=one.engine_s * (1 + slower)) for one in run.samples
+        ]
+        return dataclasses.replace(run, samples=tuple(samples))
+
+    pairs = range(max(KNOWN), len(runs) - 1)
+    verdicts = [
+        compare(runs[at], slow(runs[at + 1]), runs[at - known : at]).figure("rtf").verdict
+        for at in pairs
+    ]
+    return sum(verdict != "no difference" for verdict in verdicts), len(pairs)
+
+
+def test_two_runs_of_an_unchanged_machine_are_not_called_different(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`bench compare` on pairs of neighbouring process starts. The rank test alone calls a third of
+    them different, and it is right: the processes are. The box is not."""
+    runs = as_runs(recorded("quiet", "cpu"))
+    found = {
+        (known, slower): differences(runs, known, slower)
+        for known in (0, 4, 12, 30)
+        for slower in (0.0, 0.1, 0.5)
+    }
+    lines = ["two runs compared, process starts of one machine, nothing changed between:"]
+    for (known, slower), (different, pairs) in found.items():
+        lines.append(
+            f"  {known:2} runs known, {slower * 100:2.0f} % slower: {different} of {pairs} called"
+            " different"
+        )
+    with capsys.disabled():
+        print("\n" + "\n".join(lines))
+
+    def rate(known: int, slower: float) -> float:
+        different, pairs = found[known, slower]
+        return different / pairs
+
+    page = (REPOSITORY / "docs/measuring.md").read_text(encoding="utf-8")
+    for known in (0, 4, 12, 30):
+        shares = " | ".join("{} of {}".format(*found[known, slower]) for slower in (0.0, 0.1, 0.5))
+        assert f"| {known or 'none'} | {shares} |" in page
+    assert rate(0, 0.0) > 0.2, "else the history is not needed"
+    for known in (4, 12, 30):
+        assert rate(known, 0.0) <= 0.05
+        assert rate(known, 0.1) >= 0.75
+        assert rate(known, 0.5) == 1.0
 
 
 # ---- what others take ----------------------------------------------------------------------------

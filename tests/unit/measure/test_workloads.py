@@ -43,6 +43,17 @@ def test_the_key_follows_the_content() -> None:
     assert own.key == workloads.choose("S", ["Hello there."]).key
 
 
+def test_kept_runs_are_asked_for_by_any_case() -> None:
+    assert [workloads.kept_name(name) for name in ("m", "R3", "MIXED", "own")] == [
+        "M",
+        "R3",
+        "mixed",
+        "own",
+    ]
+    with pytest.raises(UsageError, match="no workload 'Q'"):
+        workloads.kept_name("Q")
+
+
 def test_mistakes_are_told() -> None:
     with pytest.raises(UsageError, match="no workload 'XL'"):
         workloads.choose("XL")
