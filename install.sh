@@ -2,9 +2,31 @@
 # Finds Python, makes an environment, installs what it needs, and hands over.
 #
 #   ./install.sh demo [...]        the whole main job on a simulated Orin, on any Linux machine
-#   ./install.sh test [...]        everything the tests need, then the tests (arguments to pytest)
+#   ./install.sh test [...]        everything the tests need, then the tests (arguments to pytest;
+#                                  without any, two processes share them)
 #   sudo ./install.sh [...]        the real thing on a Jetson (arguments to `ishowtts-ops install`)
+#   sudo ./install.sh --wheels DIR [...]   the same without a network, from the folder that
+#                                  `ishowtts-ops wheels make DIR` has made on another machine
 set -euo pipefail
+
+# Resolved before this script changes folder.
+from=() # where pip takes packages from, when not from its index
+for ((i = 1; i <= $#; i++)); do
+  case ${!i} in
+    --wheels) next=$((i + 1)) && folder=${!next-} ;;
+    --wheels=*) next=$i && folder=${!i#*=} ;;
+    *) continue ;;
+  esac
+  if ! compgen -G "$folder/*.whl" >/dev/null; then
+    echo "error: there are no wheels in \`$folder\`; \`ishowtts-ops wheels make DIR\` makes such a" \
+      "folder on a machine with a network." >&2
+    exit 2
+  fi
+  folder=$(realpath -- "$folder")
+  from=(--no-index --find-links "$folder")
+  set -- "${@:1:i-1}" --wheels "$folder" "${@:next+1}"
+  break
+done
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 job=${1:-install}
@@ -18,10 +40,17 @@ case $job in
     ;;
 esac
 
+if [ "$job" = install ] && [ "$(id -u)" -ne 0 ]; then
+  echo "error: installing on a Jetson needs root: \`sudo ./install.sh\`. To look first, on any" \
+    "machine: \`./install.sh demo\`." >&2
+  exit 1
+fi
+
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 
 # What pip compiles (systemd-python), what the tool uses (git, espeak-ng), what the tests boot.
-packages=(pkg-config libsystemd-dev gcc python3-dev python3-venv git espeak-ng)
+packages=(python3-venv git espeak-ng)
+[ ${#from[@]} -gt 0 ] || packages+=(pkg-config libsystemd-dev gcc python3-dev)
 [ "$job" = test ] && packages+=(debootstrap systemd-container shellcheck chromium)
 missing=()
 for package in "${packages[@]}"; do
@@ -30,7 +59,10 @@ done
 if [ ${#missing[@]} -gt 0 ]; then
   as_root=()
   [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-  if command -v apt-get >/dev/null && command -v "${as_root[0]:-true}" >/dev/null; then
+  if [ ${#from[@]} -gt 0 ]; then
+    say "without a network these system packages are yours to install, where they are wanted:" \
+      "${missing[*]}"
+  elif command -v apt-get >/dev/null && command -v "${as_root[0]:-true}" >/dev/null; then
     say "installing system packages: ${missing[*]}"
     "${as_root[@]}" apt-get update -qq
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
@@ -55,7 +87,7 @@ fi
 
 venv=$PWD/.venv
 [ "$job" = install ] && venv=/opt/ishowtts-ops/venv
-if [ ! -x "$venv/bin/python" ]; then
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then # none, or one whose making was cut short
   say "making an environment in $venv with $("$python" --version)"
   "$python" -m venv "$venv"
 fi
@@ -63,7 +95,16 @@ say "installing ishowtts-ops into it"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check install --quiet)
 case $job in
   install)
-    "${pip[@]}" .
+    what=(.) # what would have to be compiled is left out
+    [ ${#from[@]} -gt 0 ] || what=('.[systemd]')
+    "${pip[@]}" "${from[@]}" "${what[@]}"
+    # Everything the program says to type begins with its name alone.
+    link=/usr/local/bin/ishowtts-ops
+    if [ -L "$link" ] || [ ! -e "$link" ]; then
+      ln -sfn "$venv/bin/ishowtts-ops" "$link"
+    else
+      say "$link is somebody else's and stays; the program is $venv/bin/ishowtts-ops"
+    fi
     exec "$venv/bin/ishowtts-ops" install "$@"
     ;;
   demo)
@@ -73,7 +114,9 @@ case $job in
   test)
     say "installing torch and the tests' packages (several GB the first time)"
     "${pip[@]}" torch==2.11.0 torchaudio==2.11.0
-    "${pip[@]}" --editable '.[engine,test]'
+    "${pip[@]}" --editable '.[engine,systemd,test]'
+    # Two: one has the containers, which mostly wait, and meanwhile the other has all the rest.
+    [ $# -gt 0 ] || set -- --numprocesses=2
     exec "$venv/bin/python" -m pytest "$@"
     ;;
 esac

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +10,17 @@ import typer
 
 from ishowtts_ops.cli import findings, render
 from ishowtts_ops.cli.box import Box, Json, takes_box
+from ishowtts_ops.config import PREFIX
 from ishowtts_ops.doctor.run import examine, preflight
 from ishowtts_ops.errors import UsageError
 from ishowtts_ops.host import BoxKind
 from ishowtts_ops.provision import install as provision
 from ishowtts_ops.provision.offline import FIRST_BOOT, NEED_A_RUNNING_BOX
+from ishowtts_ops.provision.wheels import offline_options
 from ishowtts_ops.steps import Change, Ledger, Step
+
+LINK = "/usr/local/bin/ishowtts-ops"
+"""Made by install.sh."""
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show diffs and commands; change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before changing the box.")]
@@ -52,6 +58,7 @@ def install(
     interrupted is finished by the next one.
     """
     host, settings = box.host, box.settings
+    offline_options(wheels)  # a folder that is mistyped is a mistake on a complete box too
     steps = provision.choose(steps_of(box, wheels), only or [])
     offline = host.kind is BoxKind.OFFLINE
     blocking = [
@@ -64,7 +71,7 @@ def install(
             render.envelope("install", {"blocked_by": blocking}, ok=False)
         else:
             render.note("Install cannot begin:", "bold")
-            findings.show(blocking)
+            findings.show(box, blocking)
         return 1
     changes = provision.plan(host.read_only(), steps)
     if dry_run:
@@ -89,7 +96,7 @@ def install(
         render.say("Nothing to do: the box is as it should be.")
     else:
         render.say(f"Installed: {len(made)} changes made.")
-    findings.summary(report)
+    findings.summary(box, report)
     return report.exit_code
 
 
@@ -159,4 +166,8 @@ def uninstall(
         render.say("The power mode of before is staged; it comes with the next reboot.")
     if not done.problems:
         render.say("The box is as install found it.")
+        if Path(sys.prefix) == Path(PREFIX, "venv"):
+            render.note(
+                f"The program itself stays: `sudo rm -r {PREFIX} {LINK}` removes it.", "dim"
+            )
     return 1 if done.problems else 0

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Annotated
 
 import typer
 
 from ishowtts_ops.cli import render
 from ishowtts_ops.cli.box import Box, Json, takes_box
+from ishowtts_ops.host import BoxKind
 from ishowtts_ops.provision import patch
 from ishowtts_ops.provision.f5_source import locate
 from ishowtts_ops.provision.install import LOCK_PATH
 from ishowtts_ops.provision.patch import PatchState, PatchStatus
+from ishowtts_ops.provision.units import WATCH_PATH, WATCH_TIMER, is_active
 from ishowtts_ops.steps import Ledger
 
 app = typer.Typer(help="The F5-TTS speed series and the state it is in.", no_args_is_help=True)
+
+_APART = 4
+"""More rows that say the same become one."""
 
 SetAside = Annotated[
     bool,
@@ -71,10 +78,16 @@ def revert(box: Box, set_aside: SetAside = False, as_json: Json = False) -> int:
     """Bring back, byte for byte, what was there before the series."""
     host = box.host
     host.require_root("Reverting the series")
+    asked = (WATCH_PATH, WATCH_TIMER) if host.which("systemctl") else ()
+    watched = [] if host.kind is BoxKind.OFFLINE else [u for u in asked if is_active(host, u)]
     with host.lock(LOCK_PATH, "ishowtts-ops patch revert"):
         found = patch.revert(
             host, _source(box), Ledger.open(host), set_aside=set_aside, progress=render.log
         )
+    if watched and not as_json:
+        units = " ".join(watched)
+        render.note(f"{watched[0]} sees this and applies the series again; to keep it out:")
+        render.note(f"  sudo systemctl stop {units} && sudo ishowtts-ops patch revert")
     return _done("patch revert", found, as_json)
 
 
@@ -88,8 +101,9 @@ def verify(box: Box, as_json: Json = False) -> int:
         render.envelope("patch verify", report.to_json(), ok=report.ok is True)
     else:
         words = {True: "ok", False: "WRONG", None: "unknown"}
-        for row in report.rows:
-            render.say(f"{words[row.ok]:<8}{row.check}: {row.text}")
+        lines = [(f"{words[row.ok]:<8}", row.check, f": {row.text}") for row in report.rows]
+        for line in _together(lines, "modules"):
+            render.say(line)
     return {True: 0, False: 1, None: 3}[report.ok]
 
 
@@ -117,9 +131,23 @@ def _show(found: PatchStatus) -> None:
     version = f"F5-TTS {found.version}" if found.version else "F5-TTS of unknown version"
     render.say(f"{found.state.value}: {found.text}", "bold")
     render.say(f"  {version} in {found.source}, series {found.series}")
-    for row in found.rows:
-        render.say(
-            f"  {row.state.value:<9} {row.role:<6} {row.path}{'  ' + row.note if row.note else ''}"
-        )
+    lines = [
+        (f"  {row.state.value:<9} {row.role:<6} ", row.path, f"  {row.note}" if row.note else "")
+        for row in found.rows
+    ]
+    for line in _together(lines, "files"):
+        render.say(line)
     for line in (*(str(failure) for failure in found.failures), *found.notes):
         render.say(f"  {line}")
+
+
+def _together(lines: Sequence[tuple[str, str, str]], what: str) -> list[str]:
+    """One line for neighbours that say the same: head, name, tail."""
+    shown = []
+    for (head, tail), group in groupby(lines, key=lambda line: (line[0], line[2])):
+        names = [name for _, name, _ in group]
+        if len(names) > _APART:
+            shown.append(f"{head}{names[0]} … {names[-1]} ({len(names)} {what}){tail}")
+        else:
+            shown += [f"{head}{name}{tail}" for name in names]
+    return shown

@@ -25,16 +25,24 @@ def make(
     box: Box,
     folder: Annotated[Path, typer.Argument(help="Where to put them.")],
     jetpack: Annotated[str, typer.Option("--jetpack", help="The box's release, such as 6.2.")],
+    torch_index: Annotated[
+        str | None,
+        typer.Option(help="Where torch comes from; else engine.torch_index.", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Fetch the wheels that the engine of a Jetson with that JetPack needs, on any machine.
+    """Fetch the wheels that this program and its engine need on a Jetson with that JetPack.
 
-    Take the folder to the box and run `ishowtts-ops install --wheels DIR` there.
+    Runs on any machine with a network. Take the folder and a checkout of this program to the box,
+    and run `sudo ./install.sh --wheels DIR` in it there.
     """
     target = wheels.target_of(jetpack)
-    names = wheels.make(box.host, box.settings, target, folder, render.log)
+    index = torch_index or box.settings.engine.torch_index
+    names = wheels.make(box.host, target, folder, render.log, index, box.settings.f5.version)
     if as_json:
         render.envelope("wheels make", {"folder": str(folder), "wheels": names})
     else:
-        render.say(f"{len(names)} wheels are in {folder}.")
+        size = sum((folder / name).stat().st_size for name in names) / 1e6
+        render.say(f"{len(names)} wheels are in {folder}, {size:.0f} MB: all that a box with")
+        render.say(f"JetPack {jetpack} installs with `sudo ./install.sh --wheels DIR`.")
     return 0

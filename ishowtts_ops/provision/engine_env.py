@@ -25,17 +25,18 @@ from ishowtts_ops.facts.python_env import NoInterpreter, PythonEnv, read_python_
 from ishowtts_ops.facts.value import Unknown
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision import engine_overlay, engine_pip
-from ishowtts_ops.provision.wheels import offline_options
+from ishowtts_ops.provision.wheels import (
+    TORCH_MODULES,
+    offline_options,
+    only_index,
+    requirement_of,
+)
 from ishowtts_ops.steps import Change, Ledger, Progress, command_line
 
 TORCH = "2.11.0"
 """The release the series is measured with; on a Jetson its index decides."""
 
 PIP_TIMEOUT_S = 3600.0
-
-_TORCH_MODULES = ("torch", "torchaudio")
-_DISTRIBUTIONS = {"x_transformers": "x-transformers>=1.31.14", "vocos": "vocos>=0.1.0"}
-"""Where a module's distribution has another name or needs a lowest version."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class EngineStep:
     def _wrong(self, host: Host, env: PythonEnv) -> list[str]:
         wrong = list(env.missing)
         if needs_cuda(host, self.settings) and env.cpu_only:
-            wrong += [name for name in _TORCH_MODULES if name not in wrong]
+            wrong += [name for name in TORCH_MODULES if name not in wrong]
         too_new = wants_numpy_1(host, env) and (env.numpy_major or 0) >= 2
         if too_new or numpy_too_old(env):
             wrong.append("numpy")
@@ -108,11 +109,11 @@ class EngineStep:
         wrong = self._wrong(host, env)
         pip = (*engine_pip.install(env.executable), *offline_options(self.wheels))
         commands: list[tuple[str, ...]] = []
-        torch = [name for name in wrong if name in _TORCH_MODULES]
+        torch = [name for name in wrong if name in TORCH_MODULES]
         if torch:
             commands.append((*pip, *self._torch_arguments(host, env)))
-        rest = [name for name in wrong if name not in _TORCH_MODULES]
-        others = [_DISTRIBUTIONS.get(name, name) for name in rest if name != "numpy"]
+        rest = [name for name in wrong if name not in TORCH_MODULES]
+        others = [requirement_of(name) for name in rest if name != "numpy"]
         if rest:
             numpy_1 = wants_numpy_1(host, env)
             if numpy_1 or "numpy" in rest:
@@ -126,9 +127,9 @@ class EngineStep:
         index = self.settings.engine.torch_index
         again = ("--force-reinstall",) if env.cpu_only else ()
         if self.wheels is not None:
-            return (*again, *_TORCH_MODULES)
+            return (*again, *TORCH_MODULES)
         if index is not None:
-            return ("--index-url", index, *again, *_TORCH_MODULES)
+            return ("--index-url", index, *again, *TORCH_MODULES)
         if is_real_jetson(host):
             raise OpsError(
                 "The engine needs torch built for this Jetson, and where to get it is not said.",
@@ -136,7 +137,7 @@ class EngineStep:
                 " your JetPack (its jp6/cu126 on JetPack 6), or engine.python to an environment"
                 " that has it.",
             )
-        return tuple(f"{name}=={TORCH}" for name in _TORCH_MODULES)
+        return tuple(f"{name}=={TORCH}" for name in TORCH_MODULES)
 
     def _apply(
         self,
@@ -163,9 +164,11 @@ class EngineStep:
         try:
             for argv in commands:
                 log(engine_pip.said(argv))
-                host.run(argv, timeout=PIP_TIMEOUT_S, on_line=engine_pip.telling(log)).check(
-                    "Run install again: pip keeps what it has fetched."
-                )
+                index = self.settings.engine.torch_index
+                alone = only_index(index) if index is not None and index in argv else None
+                told = engine_pip.telling(log)
+                done = host.run(argv, timeout=PIP_TIMEOUT_S, env=alone, on_line=told)
+                done.check("Run install again: pip keeps what it has fetched.")
         finally:
             # Also where the second command failed: what the first one changed is ours to undo.
             after = engine_pip.packages(host, env.executable)

@@ -10,12 +10,10 @@ pip does not change. The daemon becomes its interpreter when it starts (`ishowtt
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import site
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +25,9 @@ from ishowtts_ops.facts.engine_python import OVERLAY, OVERLAY_MADE, OVERLAY_PYTH
 from ishowtts_ops.facts.python_env import REQUIRED, PythonEnv
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision import engine_pip
-from ishowtts_ops.provision.wheels import offline_options
+from ishowtts_ops.provision.wheels import offline_options, program_requirements
 from ishowtts_ops.steps import Ledger, Progress, command_line
 
-DISTRIBUTION = "ishowtts-ops"
 LAYOUT_TIMEOUT_S = 30.0
 VENV_TIMEOUT_S = 300.0
 PIP_TIMEOUT_S = 3600.0
@@ -185,7 +182,7 @@ def _fill(host: Host, overlay: Overlay, log: Progress, wheels: Path | None) -> N
     found = importlib.util.find_spec("pip")
     pip = [str(Path(found.origin).parent)] if found and found.origin else ["-m", "pip"]
     kept = overlay.made["packages"]["numpy"]
-    words = [*_requirements(), *([f"numpy=={kept}"] if kept else [])]
+    words = [*program_requirements(), *([f"numpy=={kept}"] if kept else [])]
     argv = [f"{_NEW}/bin/python", "-s", *pip, *_install(wheels), *words]
     log("asking pip for what neither of the two environments has")
     done = host.run(argv, timeout=PIP_TIMEOUT_S, env=_NO_TRACES, on_line=engine_pip.telling(log))
@@ -197,12 +194,6 @@ def _fill(host: Host, overlay: Overlay, log: Progress, wheels: Path | None) -> N
             "Look at the network (or give --wheels), or set engine.python to our own:"
             " /opt/ishowtts-ops/venv/bin/python.",
         )
-
-
-def _requirements() -> Sequence[str]:
-    """What our program needs, as its own metadata says."""
-    listed = importlib.metadata.requires(DISTRIBUTION) or []
-    return [text for text in listed if "extra ==" not in text]
 
 
 def _try_out(host: Host, python: str) -> None:

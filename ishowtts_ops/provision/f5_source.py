@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ishowtts_ops.config import PREFIX, Settings
+from ishowtts_ops.config import PREFIX, IShowTTS, Settings
 from ishowtts_ops.errors import CommandFailed, OpsError
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision.git import Repo, make_repository
-from ishowtts_ops.provision.ishowtts import CONFIG, read_ishowtts
+from ishowtts_ops.provision.ishowtts import CONFIG, checkouts, read_ishowtts
 from ishowtts_ops.provision.patch_survey import PACKAGE, survey
 from ishowtts_ops.provision.patch_text import blob_id
 from ishowtts_ops.provision.series import Series, load_series
@@ -132,12 +132,21 @@ class SourceStep:
         self.wheels = wheels
 
     def diff(self, host: Host) -> Change | None:
-        """Raises OpsError where a checkout's sources are missing and git cannot bring them."""
+        """Raises OpsError where git cannot bring a checkout's missing sources, or there is no
+        checkout where the settings name one."""
         if self.settings.engine.kind != "f5":
             return None
         place = locate(host, self.settings)
+        told = self.settings.ishowtts.path
+        others = checkouts(host, but=told) if place.checkout is None else []
+        if place.checkout is None and told != IShowTTS().path:
+            found = f"There is one at {others[0]}: set" if others else "Correct"
+            raise OpsError(
+                f"ishowtts.path is {told}, and no iShowTTS checkout is there.",
+                f"{found} ishowtts.path, or leave it out to use F5-TTS without iShowTTS.",
+            )
         if place.checkout is None:
-            return self._own_change(host, place)
+            return self._own_change(host, place, others)
         if place.state is SourceState.MISSING:
             raise OpsError(place.text, place.hint)
         if place.state is SourceState.PRESENT:
@@ -164,7 +173,9 @@ class SourceStep:
         shown = command_line(repo.submodule_init_argv(SUBMODULE))
         return Change(self.name, summary, (shown,), act)
 
-    def _own_change(self, host: Host, place: SourceLocation) -> Change | None:
+    def _own_change(
+        self, host: Host, place: SourceLocation, others: Sequence[str]
+    ) -> Change | None:
         version = self.settings.f5.version
         if place.state is SourceState.PRESENT and _fetched_version(host) == version:
             return None
@@ -177,7 +188,10 @@ class SourceStep:
             self.ledger.remember(OWN_SOURCE)
             bring(host, version, progress, self.wheels)
 
-        return Change(self.name, f"fetch F5-TTS {version}", preview, act)
+        summary = f"fetch F5-TTS {version}"
+        if others:
+            summary += f", not that of the iShowTTS in {others[0]} (ishowtts.path would name it)"
+        return Change(self.name, summary, preview, act)
 
 
 def undo_submodule(host: Host, ledger: Ledger, progress: Progress) -> tuple[str, ...]:

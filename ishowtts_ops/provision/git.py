@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ishowtts_ops.errors import CommandFailed, OpsError, ToolMissing
+from ishowtts_ops.errors import CommandFailed, OpsError
 from ishowtts_ops.host import Host, Result
 from ishowtts_ops.steps import Progress
 
@@ -217,14 +217,6 @@ def make_repository(host: Host, worktree: str, message: str) -> None:
     ]
     for verb in verbs:
         host.run_here(["git", "-C", str(real), *verb], timeout=GIT_TIMEOUT_S, env=env).check()
-
-
-def git_missing(host: Host) -> bool:
-    """Is there no git on this machine?"""
-    try:
-        return not host.query_here(["git", "--version"]).ok
-    except ToolMissing:
-        return True
 
 
 def _git_dir(host: Host, worktree: str, target: str) -> Path | None:

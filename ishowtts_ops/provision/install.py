@@ -245,8 +245,8 @@ def uninstall(host: Host, *, purge: bool, log: Progress) -> Uninstalled:
         if running:
             units.remove_units(host, log)
         log("taking the patch series out of the F5-TTS sources")
-        patch.undo_all(host, ledger, log)
-        not_back = f5_source.undo_submodule(host, ledger, log)
+        not_back = patch.undo_all(host, ledger, log)
+        not_back += f5_source.undo_submodule(host, ledger, log)
         not_back += ishowtts_nfe.undo(host, ledger, log) + engine_pip.undo(host, ledger, log)
         power = power_undo.restore(host, ledger, log)
         kept += _keep_config(host, ledger, purge)

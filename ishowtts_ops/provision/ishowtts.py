@@ -23,6 +23,7 @@ else:
     import tomli as tomllib
 
 CONFIG = "config/ishowtts.toml"
+_CLONED_TO = ("/opt", "/srv", "/root", "/home/*", "/home/*/*", "/data", "/mnt/*")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class IShowTTSConfig:
         path: the file.
         python_path: the folder that holds the f5_tts package.
         problems: what in the file cannot be used, one sentence each.
+        readable: false where nothing of it can be used.
     """
 
     path: str
@@ -47,6 +49,21 @@ class IShowTTSConfig:
     voices: tuple[VoiceEntry, ...] = ()
     default_voice: str | None = None
     problems: tuple[str, ...] = ()
+    readable: bool = True
+
+
+def checkouts(host: Host, but: str = "") -> list[str]:
+    """iShowTTS checkouts on the box, by the places people clone to, links left out.
+
+    Args:
+        but: the one that is known.
+    """
+    found = [
+        path.removesuffix(f"/{CONFIG}")
+        for base in _CLONED_TO
+        for path in host.glob(f"{base}/*/{CONFIG}")
+    ]
+    return [path for path in found if path != but.rstrip("/") and not host.is_symlink(path)]
 
 
 def read_ishowtts(host: Host, settings: Settings) -> IShowTTSConfig | None:
@@ -58,14 +75,18 @@ def read_ishowtts(host: Host, settings: Settings) -> IShowTTSConfig | None:
     if not host.is_file(path):
         return None
     try:
-        raw = tomllib.loads(host.read_bytes(path).decode("utf-8"))
+        raw = tomllib.loads(host.read_bytes(path).decode("utf-8-sig"))
     except UnicodeDecodeError:
-        return IShowTTSConfig(path, problems=(f"{path} is not UTF-8 text.",))
+        return _unreadable(path, "is not UTF-8 text")
     except tomllib.TOMLDecodeError as error:
-        return IShowTTSConfig(path, problems=(f"{path} is not valid TOML: {error}.",))
+        return _unreadable(path, f"is not valid TOML: {error}")
     except OSError as error:
-        return IShowTTSConfig(path, problems=(f"{path} cannot be read: {error.strerror}.",))
+        return _unreadable(path, f"cannot be read: {error.strerror}")
     return _Reader(host, path, raw).read()
+
+
+def _unreadable(path: str, why: str) -> IShowTTSConfig:
+    return IShowTTSConfig(path, problems=(f"{path} {why}.",), readable=False)
 
 
 class _Reader:

@@ -175,13 +175,7 @@ def _read(host: Host) -> dict[str, Any]:
         return {}
     try:
         book = json.loads(host.read_text(TOLD_PATH))
-        return {
-            unit: {
-                "key": str(entry["key"]),
-                "told": {k: float(v) for k, v in entry["told"].items()},
-            }
-            for unit, entry in book.items()
-        }
+        return {unit: _entry(entry) for unit, entry in book.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
 

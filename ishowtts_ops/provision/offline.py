@@ -8,6 +8,7 @@ which runs `ishowtts-ops install --yes` at boot until that has ended well, and r
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ class OfflineUnits:
     def _options(self, host: Host) -> str:
         """Further words for the first boot's `install`."""
         if self.wheels is None:
-            return ""
+            return self._options_of_before(host)
         real = self.wheels.resolve()
         if not real.is_relative_to(host.root):
             raise UsageError(
@@ -125,3 +126,13 @@ class OfflineUnits:
             )
         # systemd reads % as the start of a specifier.
         return f" --wheels {shlex.quote(host.box_path(real))}".replace("%", "%%")
+
+    def _options_of_before(self, host: Host) -> str:
+        """A second preparation that does not name the folder again means the same first boot, as
+        long as the folder is there."""
+        unit = f"{UNIT_DIR}/{FIRST_BOOT}"
+        text = host.read_text(unit) if host.is_file(unit) else ""
+        found = re.search(r"install --yes( --wheels .+)$", text, re.MULTILINE)
+        if found is None or not host.is_dir(shlex.split(found[1].replace("%%", "%"))[1]):
+            return ""
+        return found[1]

@@ -9,7 +9,8 @@ from ishowtts_ops.config import Settings
 from ishowtts_ops.errors import OpsError, PatchRefused
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision import patch_last_good
-from ishowtts_ops.provision.f5_source import SourceState, locate
+from ishowtts_ops.provision.f5_source import SUBMODULE, SourceState, locate
+from ishowtts_ops.provision.ishowtts import checkouts
 from ishowtts_ops.provision.patch_plan import FileChange, Plan, plan_apply, plan_revert
 from ishowtts_ops.provision.patch_state import (
     FileRow,
@@ -40,6 +41,9 @@ __all__ = [
     "undo_all",
     "verify",
 ]
+
+_OURS_BY = "src/f5_tts/fast/__init__.py"
+"""A file that only the series brings."""
 
 
 def status(host: Host, source: str, series: Series | None = None) -> PatchStatus:
@@ -117,16 +121,37 @@ def revert(
     return survey(host, source, found.series).status
 
 
-def undo_all(host: Host, ledger: Ledger, progress: Progress = lambda _: None) -> None:
+def undo_all(host: Host, ledger: Ledger, progress: Progress = lambda _: None) -> tuple[str, ...]:
     """Revert every tree that the record names. For uninstall, **before** Ledger.restore_files: the
     ledger's originals are those of the commit that was patched, and the submodule may have moved.
+
+    Returns:
+        sentences about trees that are not where they were patched.
     """
-    for source in read_records(host):
+    problems: list[str] = []
+    for source, record in read_records(host).items():
         found = survey(host, source, load_series())
-        if found.status.state is PatchState.ABSENT:
-            write_record(host, source, None)
-        else:
+        if found.status.state is not PatchState.ABSENT:
             revert(host, source, ledger, set_aside=True, progress=progress)
+            continue
+        progress(f"{source} is gone, and the series with it")
+        # Nor may single files of it come back, where its owner will clone it again.
+        forget(ledger, source, list(record.files))
+        write_record(host, source, None)
+        patch_last_good.forget(host, source)
+        problems += [
+            f"{moved} has the speed series in it, and was {source} when it was put there. Take it"
+            f" out with `git -C {moved} checkout -- src && rm -r {moved}/src/f5_tts/fast`."
+            for moved in _with_series(host, but=source)
+        ]
+    return tuple(problems)
+
+
+def _with_series(host: Host, but: str) -> list[str]:
+    """Submodules of checkouts that nothing is recorded of, and that have our files."""
+    known = {*read_records(host), but}
+    trees = [f"{checkout}/{SUBMODULE}" for checkout in checkouts(host)]
+    return [t for t in trees if t not in known and host.is_file(f"{t}/{_OURS_BY}")]
 
 
 def verify(
@@ -258,7 +283,7 @@ def _refuse_apply(found: Survey, replace_legacy: bool, set_aside: bool) -> None:
             f"{source} has edits that are not ours, which patching could lose:"
             f" {', '.join(found.status.edited)}. Nothing was changed.",
             f"Let `{command}` save them as a patch file beside it, or keep them with"
-            f" `git -C {source} stash`.",
+            f" `git -C {source} stash --include-untracked`.",
         )
     if state is PatchState.LEGACY and not replace_legacy:
         raise PatchRefused(

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.provision.patch_text import FilePatch, HunkFailure, apply_hunks, parse_patch
@@ -161,16 +161,6 @@ class Series:
     def tabled(self) -> list[str]:
         """Every path of upstream.tsv."""
         return sorted({path for files in self.upstream.values() for path in files})
-
-    def added_folders(self) -> list[str]:
-        """Folders of the added files, innermost first; some may be upstream's own."""
-        folders = {
-            str(parent)
-            for path in self.added
-            for parent in PurePosixPath(path).parents
-            if str(parent) != "."
-        }
-        return sorted(folders, key=lambda folder: (-folder.count("/"), folder))
 
 
 def version_key(version: str) -> tuple[int, ...]:

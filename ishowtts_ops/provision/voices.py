@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import soundfile
 
 from ishowtts_ops.config import DEFAULT_NFE, MANIFEST_PATH, Manifest, Settings, VoiceEntry
-from ishowtts_ops.errors import ConfigError, Problem
+from ishowtts_ops.errors import ConfigError, OpsError, Problem
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision import patch_last_good, weights
-from ishowtts_ops.provision.f5_source import locate
+from ishowtts_ops.provision.f5_source import SourceState, locate
 from ishowtts_ops.provision.ishowtts import IShowTTSConfig, read_ishowtts
 from ishowtts_ops.steps import Change, Ledger, Recorder, file_diff
 
@@ -47,9 +48,14 @@ def manifest(host: Host, settings: Settings) -> Manifest:
 
     Raises:
         ConfigError: every voice that cannot be used, each with its reason.
-        OpsError: as `weights.resolve`.
+        OpsError: iShowTTS's configuration cannot be read, or as `weights.resolve`.
     """
     theirs = read_ishowtts(host, settings)
+    if theirs is not None and not theirs.readable:
+        # With no voice of iShowTTS's and no setting, the daemon would be another one.
+        raise OpsError(
+            theirs.problems[0], "Correct the file: iShowTTS cannot start with it either."
+        )
     found = weights.resolve(host, settings) if settings.engine.kind == "f5" else None
     place = locate(host, settings).path if settings.engine.kind == "f5" else None
     checkout = f"{place}/src" if place else None
@@ -124,6 +130,21 @@ def render(wanted: Manifest) -> str:
     return json.dumps(wanted.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
 
 
+def _not_taken_over(host: Host, settings: Settings) -> list[str]:
+    """Problems of iShowTTS's configuration that are not gone once the sources are there."""
+    theirs = read_ishowtts(host, settings)
+    place = locate(host, settings)
+    pending = place.path if place.state is not SourceState.PRESENT else None
+    problems = theirs.problems if theirs else ()
+    return [text for text in problems if pending is None or pending not in text]
+
+
+def _unused(problems: Sequence[str]) -> str:
+    """For the plan: what of iShowTTS's configuration is not taken over."""
+    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"; not used: {problems[0].rstrip('.')}{more}" if problems else ""
+
+
 @dataclass(frozen=True)
 class VoicesStep:
     """The manifest on the box is what settings, sources and voices say."""
@@ -139,13 +160,15 @@ class VoicesStep:
         preview = file_diff(host, MANIFEST_PATH, text)
         if not preview:
             return None
+        unused = _not_taken_over(host, self.settings)
+        preview += [f"# not used: {problem}" for problem in unused]
         names = ", ".join(voice.id for voice in wanted.voices) or "the engine's own"
         copied = (wanted.source or "").startswith(patch_last_good.LAST_GOOD)
         # The checkout was moved to a commit that the series does not fit.
         where = ", F5-TTS from its last good copy" if copied else ""
         return Change(
             self.name,
-            f"write the engine's manifest (voices: {names}{where})",
+            f"write the engine's manifest (voices: {names}{where})" + _unused(unused),
             tuple(preview),
             lambda _: Recorder(host, self.ledger).write(MANIFEST_PATH, text),
         )

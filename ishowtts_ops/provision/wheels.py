@@ -1,57 +1,54 @@
-"""A folder of wheels for a box without a network: made on any machine, used by `install --wheels`.
+"""A folder of wheels for a box without a network: made on any machine, used by `./install.sh
+--wheels` for the program and by `ishowtts-ops install --wheels` for the engine.
 
-pip resolves for the box, not for the machine that it runs on. torch is taken from the Jetson index
-alone and then handed to pip as a file, because the general index may have a build of the same
+torch is taken from the Jetson index alone, because the general index may have a build of the same
 version without CUDA, which pip would find just as good.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ishowtts_ops.config import Settings
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
 from ishowtts_ops.errors import OpsError, UsageError
 from ishowtts_ops.facts.python_env import REQUIRED
 from ishowtts_ops.host import Host
+from ishowtts_ops.provision.wheel_set import Target, WheelSet
 from ishowtts_ops.steps import Progress
 
 TIMEOUT_S = 3600.0
 
-_TORCH = ("torch", "torchaudio")
+DISTRIBUTION = "ishowtts-ops"
+BUILD_BACKEND = "hatchling>=1.24"
+"""What pip needs to install this program from its checkout; pyproject.toml says so too."""
+
+TORCH_MODULES = ("torch", "torchaudio")
 _LOWEST = {"x_transformers": "x-transformers>=1.31.14", "vocos": "vocos>=0.1.0"}
 
-
-@dataclass(frozen=True)
-class Target:
-    """What the wheels of a JetPack are built for.
-
-    Attributes:
-        python: as wheels write it ("310").
-        glibc: newest minor version of glibc 2 that the box has.
-        pins: what must not be newer.
-    """
-
-    python: str
-    glibc: int
-    pins: tuple[str, ...] = ()
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """pip's words for it. A wheel may name any older glibc."""
-        tags = ["linux_aarch64", "manylinux2014_aarch64"]
-        tags += [f"manylinux_2_{minor}_aarch64" for minor in range(17, self.glibc + 1)]
-        platforms = [word for tag in tags for word in ("--platform", tag)]
-        which = ("--python-version", self.python, "--implementation", "cp", "--abi")
-        return (*platforms, *which, f"cp{self.python}", "--only-binary=:all:")
-
-
 TARGETS = {
-    "6": Target("310", 35, ("numpy<2",)),  # Ubuntu 22.04; its torch is built against numpy 1
-    "7": Target("312", 39),  # Ubuntu 24.04
+    # Ubuntu 22.04; its torch is built against numpy 1.
+    "6": Target((3, 10), 35, pins=("numpy<2",)),
+    "7": Target((3, 12), 39),  # Ubuntu 24.04
 }
+
+_QUIET = ("--no-input", "--disable-pip-version-check", "--progress-bar", "off")
+_SHOWN_LINES = 4
+
+
+def requirement_of(module: str) -> str:
+    """What pip is asked for where a module is missing: its distribution, and the lowest version."""
+    return _LOWEST.get(module, module)
+
+
+def program_requirements() -> list[str]:
+    """What this program needs beside the engine, as its own metadata says."""
+    listed = importlib.metadata.requires(DISTRIBUTION) or []
+    return [text for text in listed if "extra ==" not in text]
 
 
 def target_of(jetpack: str) -> Target:
@@ -70,30 +67,44 @@ def target_of(jetpack: str) -> Target:
     return TARGETS[major]
 
 
-def make(host: Host, settings: Settings, target: Target, folder: Path, log: Progress) -> list[str]:
-    """Fetch everything that the engine of such a box needs into `folder`.
+def make(
+    host: Host,
+    target: Target,
+    folder: Path,
+    log: Progress,
+    torch_index: str | None,
+    f5_version: str,
+) -> list[str]:
+    """Fetch everything that this program and the engine need on such a box into `folder`.
+
+    Args:
+        torch_index: the address of the index for its JetPack, the only one torch comes from.
 
     Returns:
-        the names of the wheels that are there now.
+        the names of the wheels that make up the set.
 
     Raises:
-        OpsError: the Jetson index is not named, or pip could not get something.
+        OpsError: the Jetson index is not named, or something cannot be had.
     """
-    index = settings.engine.torch_index
-    if index is None:
+    if torch_index is None:
         raise OpsError(
             "Where torch built for this JetPack comes from is not said.",
-            "Set engine.torch_index to the address of the Jetson AI Lab package index for it.",
+            "Give --torch-index (or set engine.torch_index): the address of the Jetson AI Lab"
+            " package index for it.",
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    pip = (sys.executable, "-m", "pip", "download", "--no-input", "--disable-pip-version-check")
-    head = (*pip, "--progress-bar", "off", "--dest", str(folder), *target.options)
-    _fetch(host, (*head, "--no-deps", "--index-url", index, *_TORCH), log)
-    torch = [str(_only(folder, name)) for name in _TORCH]
-    others = [_LOWEST.get(name, name) for name in REQUIRED if name not in _TORCH]
-    _fetch(host, (*head, *torch, *others, *target.pins), log)
-    _fetch(host, (*head, "--no-deps", f"f5-tts=={settings.f5.version}"), log)
-    return sorted(path.name for path in folder.glob("*.whl"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be made: {error.strerror}.", "Name another folder."
+        ) from None
+    pip = _Pip(host, target, torch_index, log)
+    roots = [*program_requirements(), *map(requirement_of, REQUIRED), BUILD_BACKEND]
+    wheels = WheelSet(target, folder, pip.fetch, pip.build)
+    # F5-TTS is sources to us: what it would bring (gradio, wandb …) is not wanted.
+    f5_tts = _f5_tts(wheels, pip, f5_version)
+    names = wheels.complete(roots)
+    return sorted([*names, f5_tts])
 
 
 def offline_options(folder: Path | None) -> tuple[str, ...]:
@@ -106,23 +117,77 @@ def offline_options(folder: Path | None) -> tuple[str, ...]:
         return ()
     if not any(folder.glob("*.whl")):
         raise UsageError(
-            f"{folder} holds no wheels.", "Make them with `ishowtts-ops wheels make DIR`."
+            f"{folder} holds no wheels." if folder.is_dir() else f"There is no folder {folder}.",
+            "Make it on a machine with a network: `ishowtts-ops wheels make DIR`.",
         )
     return ("--no-index", "--find-links", str(folder.resolve()))
 
 
-def _fetch(host: Host, argv: Sequence[str], log: Progress) -> None:
-    log(" ".join(argv[3:5]) + " … " + argv[-1])
-    host.run_here(argv, timeout=TIMEOUT_S, on_line=log).check(
-        "Look at the network and at engine.torch_index, then run again: what is there is kept."
-    )
+def only_index(index: str) -> dict[str, str]:
+    """What makes pip ask one index alone, beside `--index-url`, which leaves further indexes and
+    folders of its configuration files in force; only another value of the same key takes their
+    place."""
+    return {"PIP_EXTRA_INDEX_URL": index, "PIP_FIND_LINKS": index}
 
 
-def _only(folder: Path, name: str) -> Path:
-    found = sorted(folder.glob(f"{name}-*.whl"))
-    if len(found) != 1:
+def _f5_tts(wheels: WheelSet, pip: _Pip, version: str) -> str:
+    """F5-TTS itself, in the one version that is installed."""
+    here = wheels.wheels().get("f5-tts")
+    if here is not None and str(parse_wheel_filename(here.path.name)[1]) != version:
+        here.path.unlink()
+    why = pip.fetch([f"f5-tts=={version}"], wheels.folder)
+    if why is not None:
         raise OpsError(
-            f"{folder} holds {len(found)} wheels of {name}, and one is needed.",
-            "Remove the others, or start with an empty folder.",
+            f"F5-TTS {version} cannot be had. pip says:\n{why}",
+            "Look at the network and at f5.version.",
         )
-    return found[0]
+    return wheels.wheels()["f5-tts"].path.name
+
+
+class _Pip:
+    """pip of this machine, told for whom it fetches."""
+
+    def __init__(self, host: Host, target: Target, torch_index: str, log: Progress) -> None:
+        self.host = host
+        self.target = target
+        self.torch_index = torch_index
+        self.log = log
+
+    def fetch(self, requirements: Sequence[str], folder: Path) -> str | None:
+        """Wheels alone, and torch from its own index alone."""
+        torch = [text for text in requirements if _is_torch(text)]
+        others = [text for text in requirements if not _is_torch(text)]
+        options = ("--no-deps", "--dest", str(folder), *self.target.options)
+        why = None
+        if torch:
+            argv = ("download", *options, "--index-url", self.torch_index, *torch)
+            why = self._run(argv, only_index(self.torch_index))
+        if others and why is None:
+            why = self._run(("download", *options, *others))
+        return why
+
+    def build(self, requirements: Sequence[str], folder: Path) -> str | None:
+        """From sources. Never torch: what would come out is not the Jetson's."""
+        if any(map(_is_torch, requirements)):
+            return f"{self.torch_index} has no wheel of it"
+        names = ",".join(Requirement(text).name for text in requirements)
+        options = ("--no-deps", "--wheel-dir", str(folder), f"--no-binary={names}")
+        return self._run(("wheel", *options, *requirements))
+
+    def _run(self, words: Sequence[str], env: Mapping[str, str] | None = None) -> str | None:
+        """pip's own words where it could not; its progress goes to the log."""
+        argv = (sys.executable, "-m", "pip", *words, *_QUIET)
+        done = self.host.run_here(argv, timeout=TIMEOUT_S, env=env, on_line=self._tell)
+        if done.ok:
+            return None
+        lines = [line for line in done.output.splitlines() if line.startswith("ERROR:")]
+        return "\n".join((lines or done.output.splitlines())[-_SHOWN_LINES:])
+
+    def _tell(self, line: str) -> None:
+        # What pip calls an error may be the next attempt's business; the last word is ours.
+        if line.startswith(("Collecting", "  Downloading", "  Building", "Building")):
+            self.log(line.strip())
+
+
+def _is_torch(requirement: str) -> bool:
+    return canonicalize_name(Requirement(requirement).name) in TORCH_MODULES

@@ -78,7 +78,7 @@ def test_named_replaced_and_brought_back(box: FolderBox, program: Path) -> None:
     assert finding["remedy"]["step"] == "patch"
 
     refused = run(program, box, "patch", "apply")
-    assert refused.code == 1 and "patch apply --replace-legacy`" in refused.err
+    assert refused.code == 1 and "patch apply --replace-legacy" in refused.err
     declined = run(program, box, "doctor", "--fix", "patch")
     assert declined.code != 0, "nobody said yes"
     assert b"made faster by hand" in box.host.read_bytes(f"{SOURCE}/{UTILS}")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,8 +22,8 @@ from ishowtts_ops.host import SIM_MARKER, Host
 from ishowtts_ops.provision import engine_pip, wheels
 from ishowtts_ops.provision.engine_env import TORCH, EngineStep
 from ishowtts_ops.steps import Ledger
-from tests.support.package_index import served
-from tests.support.wheels import tiny_wheel, wheel_of
+from tests.support.package_index import PackageIndex, served
+from tests.support.wheels import tiny_sdist, tiny_wheel, wheel_of
 
 CONDA = "/opt/miniforge3/envs/ishowtts/bin/python"
 SETTINGS = Settings.model_validate({"engine": {"python": CONDA}})
@@ -108,6 +112,30 @@ def test_a_foreign_environment_is_completed_offline_and_given_back(
     assert engine_pip.packages(box, CONDA) == before
 
 
+def test_torch_comes_from_the_named_index_alone(
+    box: Host, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip's configuration names a folder with a newer one, and pip would take it."""
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name)
+    for name in ("torch", "torchaudio"):
+        tiny_wheel(tmp_path / "jetson", name, "2.8.0")
+    with served(tmp_path / "www") as jetson:
+        jetson.publish("jetson", tmp_path / "jetson")
+        jetson.publish("general", index)
+        url = jetson.url("general")
+        text = f"[global]\nindex-url = {url}\nextra-index-url = {url}\nfind-links = {index}\n"
+        (tmp_path / "pip.conf").write_text(text)
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+        told = {"engine": {"python": CONDA, "torch_index": jetson.url("jetson")}}
+        change = EngineStep(Settings.model_validate(told), Ledger.open(box)).diff(box)
+        assert change is not None
+        change.apply(quiet)
+    now = engine_pip.packages(box, CONDA)
+    assert (now["torch"], now["torchaudio"]) == ("2.8.0", "2.8.0")
+    assert "vocos" in now, "the others come from where pip is told to look"
+
+
 def test_what_its_owner_changed_since_stays(box: Host, index: Path) -> None:
     before = engine_pip.packages(box, CONDA)
     engine_pip.record(Ledger.open(box), CONDA, {**before, "numpy": "1.0"}, before)
@@ -147,94 +175,195 @@ def test_our_own_environment_goes_with_us(tmp_path: Path) -> None:
     assert engine_pip.changed(ledger) == ()
 
 
-def test_wheels_for_a_jetson_are_made_on_any_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = tmp_path / "jetson-index"
-    for name in ("torch", "torchaudio"):
-        for tag in (JETSON, "cp310-cp310-manylinux_2_28_x86_64", "cp312-cp312-linux_aarch64"):
-            tiny_wheel(source, name, "2.8.0", tag=tag)
-    for module in set(REQUIRED) - {"torch", "torchaudio", "numpy", "vocos", "x_transformers"}:
-        tiny_wheel(source, module.replace("_", "-"), "1.0")
-    tiny_wheel(source, "vocos", "0.1.0", requires=("torch", "numpy"))
-    tiny_wheel(source, "x-transformers", "2.0.0", requires=("torch>=2.0", "einops"))
-    tiny_wheel(source, "einops", "0.8.0")
-    for version in ("1.26.4", "2.2.0"):
-        tag = "cp310-cp310-manylinux_2_17_aarch64.manylinux2014_aarch64"
-        tiny_wheel(source, "numpy", version, tag=tag)
-    tiny_wheel(source, "f5-tts", "1.1.22", requires=("gradio",))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(source))
-    settings = Settings.model_validate({"engine": {"torch_index": "https://jetson.invalid/jp6"}})
-    folder = tmp_path / "out"
-    target = wheels.target_of("6.2")
-    names = wheels.make(Host.at(tmp_path), settings, target, folder, quiet)
-    assert f"torch-2.8.0-{JETSON}.whl" in names and "f5_tts-1.1.22-py3-none-any.whl" in names
-    assert [n.split("-")[1] for n in names if n.startswith("numpy")] == ["1.26.4"]
-    assert any(n.startswith("einops") for n in names), "what they need is there too"
-    assert not any("gradio" in n or "x86_64" in n for n in names)
-    assert wheels.make(Host.at(tmp_path), settings, target, folder, quiet) == names, "again"
+PROGRAM = {
+    "prometheus-client",
+    "pyyaml",
+    "soxr",
+    "websockets",
+    "matplotlib",
+    "soundfile",
+    "python-multipart",
+    "psutil",
+    "av",
+    "packaging",
+    "jetson-stats",
+    "rich",
+    "typer",
+    "huggingface-hub",
+    "fastapi",
+    "uvicorn",
+    "httpx",
+    "httptools",
+    "tomlkit",
+    "uvloop",
+    "pydantic",
+}
+"""What pyproject.toml asks for beside numpy and, before Python 3.11, tomli."""
+
+PYTHONS = ("cp310", "cp312")
+
+
+class Indexes:
+    """Two package indexes: the Jetson's, and the general one, which also has torch for aarch64, and
+    a newer one: built without CUDA."""
+
+    def __init__(self, folder: Path) -> None:
+        self.jetson, self.general = folder / "jetson", folder / "general"
+        for python in PYTHONS:
+            for name, needs in (("torch", ("filelock",)), ("torchaudio", ("torch==2.8.0",))):
+                tag = f"{python}-{python}-linux_aarch64"
+                tiny_wheel(self.jetson, name, "2.8.0", tag=tag, requires=needs)
+                newer = tag.replace("linux", "manylinux_2_28")
+                tiny_wheel(self.general, name, "2.11.0", tag=newer)
+            # The newest torch of the index has no torchaudio of its own yet.
+            tiny_wheel(self.jetson, "torch", "2.9.0", tag=f"{python}-{python}-linux_aarch64")
+            for version in ("1.26.4", "2.2.0"):
+                for machine in ("aarch64", "x86_64"):
+                    tag = f"{python}-{python}-manylinux_2_17_{machine}"
+                    tiny_wheel(self.general, "numpy", version, tag=tag)
+        special = {"torch", "torchaudio", "numpy", "vocos", "x_transformers", "soundfile"}
+        for module in set(REQUIRED) - special:
+            self.add(module.replace("_", "-"), "1.0")
+        for name in PROGRAM - {"httpx", "uvicorn"}:
+            self.add(name, "99.0")
+        self.add("vocos", "0.1.0", "torch", "numpy", "encodec==0.1.1")
+        self.add("x-transformers", "2.0.0", "torch>=2.0", "einops>=0.8.0")
+        self.add("f5-tts", "1.1.22", "gradio")
+        self.add("httpx", "99.0", "anyio")
+        self.add("uvicorn", "99.0", "h11>=0.8", "colorama; sys_platform == 'win32'")
+        self.add("anyio", "4.0", "exceptiongroup; python_version < '3.11'", "idna>=2.8")
+        self.add("hatchling", "1.27", "pluggy", "tomli; python_version < '3.11'", "einops<0.9")
+        for name in ("exceptiongroup", "idna", "h11", "pluggy", "tomli", "filelock"):
+            self.add(name, "3.0")
+        for version in ("0.8.0", "0.8.1", "0.9.0"):
+            self.add("einops", version)
+
+    def add(self, name: str, version: str, *requires: str) -> None:
+        tiny_wheel(self.general, name, version, requires=requires)
+
+
+@pytest.fixture
+def indexes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Indexes, Made]]:
+    """The two, over HTTP; and `wheels make` with them, as a person types it."""
+    both = Indexes(tmp_path / "indexes")
+    tiny_sdist(both.general, "encodec", "0.1.1")
+    with served(tmp_path / "www") as index:
+
+        def make(folder: Path, jetpack: str, check: bool = True) -> tuple[list[str], str]:
+            index.publish("jetson", both.jetson)
+            index.publish("general", both.general)
+            verb = ["wheels", "make", str(folder), "--jetpack", jetpack, "--json"]
+            words = [*verb, "--torch-index", index.url("jetson")]
+            argv = [sys.executable, "-m", "ishowtts_ops", *words]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+            assert (done.returncode == 0) is check, done.stderr
+            told = json.loads(done.stdout)
+            return told["data"]["wheels"] if check else [], done.stdout + done.stderr
+
+        for name in [name for name in os.environ if name.startswith("PIP_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("PIP_INDEX_URL", index.url("general"))
+        # As boxes have it; pip would look there beside --index-url.
+        config = tmp_path / "pip.conf"
+        lines = f"extra-index-url = {index.url('general')}\nfind-links = {both.general}\n"
+        config.write_text(f"[global]\n{lines}")
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+        yield both, Made(index, make)
+
+
+@dataclass(frozen=True)
+class Made:
+    """`wheels make`: folder, JetPack, whether it is to end well → names of wheels, what it says."""
+
+    index: PackageIndex
+    run: Callable[..., tuple[list[str], str]]
 
 
 @pytest.mark.parametrize(
     ("jetpack", "python", "numpy"), [("6.2", "cp310", "1.26.4"), ("7.2", "cp312", "2.2.0")]
 )
-def test_wheels_come_from_two_indexes_over_http_torch_from_the_jetsons_alone(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    jetpack: str,
-    python: str,
-    numpy: str,
+def test_one_folder_has_all_that_a_jetson_needs(
+    indexes: tuple[Indexes, Made], tmp_path: Path, jetpack: str, python: str, numpy: str
 ) -> None:
-    """The general index also has torch for aarch64, and a newer one: built without CUDA."""
-    jetson, general = tmp_path / "jetson", tmp_path / "general"
-    for name in ("torch", "torchaudio"):
-        for tag in ("cp310-cp310-linux_aarch64", "cp312-cp312-linux_aarch64"):
-            tiny_wheel(jetson, name, "2.8.0", tag=tag)
-        for tag in ("cp310-cp310-manylinux_2_28_aarch64", "cp312-cp312-manylinux_2_28_aarch64"):
-            tiny_wheel(general, name, "2.11.0", tag=tag)
-    for module in set(REQUIRED) - {"torch", "torchaudio", "numpy", "vocos", "x_transformers"}:
-        tiny_wheel(general, module.replace("_", "-"), "1.0")
-    tiny_wheel(general, "vocos", "0.1.0", requires=("torch", "numpy"))
-    tiny_wheel(general, "x-transformers", "2.0.0", requires=("torch>=2.0", "einops"))
-    tiny_wheel(general, "einops", "0.8.0")
-    for version in ("1.26.4", "2.2.0"):
-        for tag in ("cp310-cp310", "cp312-cp312"):
-            tiny_wheel(general, "numpy", version, tag=f"{tag}-manylinux_2_17_aarch64")
-            tiny_wheel(general, "numpy", version, tag=f"{tag}-manylinux_2_17_x86_64")
-    tiny_wheel(general, "f5-tts", "1.1.22", requires=("gradio",))
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
+    """Whatever Python makes it: conditions are the Jetson's, and so is torch."""
+    _, made = indexes
     folder = tmp_path / "out"
-    with served(tmp_path / "www") as index:
-        index.publish("jetson", jetson)
-        index.publish("general", general)
-        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-        monkeypatch.setenv("PIP_INDEX_URL", index.url("general"))
-        config = tmp_path / "config.yaml"
-        config.write_text(f"engine: {{torch_index: '{index.url('jetson')}'}}\n")
-        verb = ["wheels", "make", str(folder), "--jetpack", jetpack, "--json"]
-        argv = [sys.executable, "-m", "ishowtts_ops", *verb, "--config", str(config)]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    names = json.loads(done.stdout)["data"]["wheels"]
+    names, _ = made.run(folder, jetpack)
     assert sorted(path.name for path in folder.iterdir()) == names
     torch = {
         f"{name}-2.8.0-{python}-{python}-linux_aarch64.whl" for name in ("torch", "torchaudio")
     }
-    assert index.fetched("jetson") == torch
-    assert not any("torch-" in name for name in index.fetched("general"))
+    assert {name for name in names if name.startswith("torch-")} <= torch <= set(names)
+    assert not any(re.match("torch(audio)?-", name) for name in made.index.fetched("general"))
     assert [name.split("-")[1] for name in names if name.startswith("numpy")] == [numpy]
-    assert {name for name in names if name.startswith("torch-")} <= torch
-    assert not any("x86_64" in name or "gradio" in name for name in names)
+    assert "einops-0.8.1-py3-none-any.whl" in names, "the newest that suits everybody"
+    assert not any("x86_64" in name for name in names)
     modules = {name.split("-")[0] for name in names}
-    assert modules == {*REQUIRED, "einops", "f5_tts"}
+    old = {"exceptiongroup", "tomli"} if python == "cp310" else set()
+    beside = {"einops", "encodec", "f5_tts", "hatchling", "anyio", "idna", "h11", "pluggy"}
+    program = {name.replace("-", "_") for name in PROGRAM}
+    assert modules == {*REQUIRED, *program, *beside, "filelock", *old}
+
+
+def test_the_program_is_built_with_what_pyproject_names(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert f'requires = ["{wheels.BUILD_BACKEND}"]' in text
+
+
+def test_a_run_that_was_killed_is_continued_and_jetpacks_are_not_mixed(
+    indexes: tuple[Indexes, Made], tmp_path: Path
+) -> None:
+    _, made = indexes
+    folder = tmp_path / "out"
+    names, _ = made.run(folder, "6.2")
+    cut = folder / names[0]
+    cut.write_bytes(cut.read_bytes()[:200])
+    (folder / names[1]).unlink()
+    kept = {name: (folder / name).stat().st_mtime_ns for name in names[2:]}
+    assert made.run(folder, "6.2")[0] == names
+    assert kept == {name: (folder / name).stat().st_mtime_ns for name in names[2:]}
+    zipfile.ZipFile(cut).close()
+    _, said = made.run(folder, "7.2", check=False)
+    assert "is for another machine or another Python" in said and "an empty one" in said
+    assert sorted(path.name for path in folder.iterdir()) == names
+
+
+def test_what_must_be_compiled_on_the_box_is_named(
+    indexes: tuple[Indexes, Made], tmp_path: Path
+) -> None:
+    both, made = indexes
+    both.add("uvicorn", "99.0", "clockwork>=2")
+    tiny_sdist(both.general, "clockwork", "2.1", tag="cp310-cp310-linux_mips")
+    _, said = made.run(tmp_path / "out", "6.2", check=False)
+    assert "clockwork>=2 (uvicorn-99.0-py3-none-any.whl wants >=2) is published as sources" in said
+    assert "on a box with that JetPack" in said and "Traceback" not in said
+    # As its next step says: a wheel from such a box.
+    tiny_wheel(tmp_path / "out", "clockwork", "2.1", tag=JETSON)
+    assert f"clockwork-2.1-{JETSON}.whl" in made.run(tmp_path / "out", "6.2")[0]
+
+
+def test_what_nobody_has_is_a_sentence(indexes: tuple[Indexes, Made], tmp_path: Path) -> None:
+    both, made = indexes
+    both.add("uvicorn", "99.0", "nowhere-to-be-found")
+    _, said = made.run(tmp_path / "out", "6.2", check=False)
+    assert "nowhere-to-be-found cannot be had" in said and "uvicorn-99.0" in said
+    for wheel in both.jetson.iterdir():
+        wheel.unlink()
+    _, said = made.run(tmp_path / "out2", "6.2", check=False)
+    assert "torch" in said and "cannot be had" in said
+    assert not any(re.match("torch(audio)?-", name) for name in made.index.fetched("general"))
 
 
 def test_where_wheels_cannot_be_had_it_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"JetPack 5\.1\.2.*Python is 3\.8"):
         wheels.target_of("5.1.2")
+    host, target = Host.at(tmp_path), wheels.target_of("6.2")
     with pytest.raises(OpsError, match="is not said"):
-        wheels.make(Host.at(tmp_path), Settings(), wheels.target_of("6.2"), tmp_path, quiet)
+        wheels.make(host, target, tmp_path, quiet, None, "1.1.22")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be made"):
+        wheels.make(host, target, tmp_path / "file", quiet, "http://x.invalid", "1.1.22")
     with pytest.raises(UsageError, match="holds no wheels"):
         wheels.offline_options(tmp_path)
+    with pytest.raises(UsageError, match="There is no folder"):
+        wheels.offline_options(tmp_path / "nowhere")

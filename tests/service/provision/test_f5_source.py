@@ -51,6 +51,21 @@ def wanted(host: Host, version: str = "1.1.22") -> Change | None:
 # ---- where -------------------------------------------------------------------------------------
 
 
+def test_a_checkout_that_lies_elsewhere_is_said_before_another_f5_tts_is_fetched(
+    box: Box,
+) -> None:
+    box.host.mkdir("/home/me")
+    box.host.path(CHECKOUT).rename(box.host.path("/home/me") / "tts")
+    change = wanted(box.host.read_only())
+    assert change is not None and "not that of the iShowTTS in /home/me/tts" in change.summary
+    told = Settings.model_validate({"ishowtts": {"path": "/home/me/tss"}})
+    with pytest.raises(OpsError, match="/home/me/tss, and no iShowTTS checkout is") as caught:
+        SourceStep(told, box.ledger).diff(box.host.read_only())
+    assert "There is one at /home/me/tts" in caught.value.hint
+    right = Settings.model_validate({"ishowtts": {"path": "/home/me/tts"}})
+    assert SourceStep(right, box.ledger).diff(box.host.read_only()) is None
+
+
 def test_in_a_checkout_it_is_the_submodule(box: Box) -> None:
     place = locate(box.host.read_only(), SETTINGS)
     assert (place.path, place.state, place.checkout) == (SOURCE, SourceState.PRESENT, CHECKOUT)

@@ -100,6 +100,11 @@ def test_wheels_on_the_card_are_for_its_first_boot(card: Host, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     unit = card.read_text(f"{UNIT_DIR}/{FIRST_BOOT}")
     assert f"ExecStart={PROGRAM} install --yes --wheels '{folder}'\n" in unit
+    again = subprocess.run(argv, capture_output=True, text=True)
+    assert again.returncode == 0 and "0 changes" in again.stdout, again.stdout + again.stderr
+    card.rmtree(folder)
+    assert subprocess.run(argv, capture_output=True).returncode == 0
+    assert "--wheels" not in card.read_text(f"{UNIT_DIR}/{FIRST_BOOT}"), "it is gone"
 
 
 def test_a_card_without_the_program_is_a_sentence(card: Host) -> None:

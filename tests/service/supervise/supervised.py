@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from tests.service.daemon.daemon_server import NotifySocket
-from tests.support.container import free_port
+from tests.support.ports import free_port
 
 STANDIN = Path(__file__).parents[2] / "support" / "standin_backend.py"
 VERB = """

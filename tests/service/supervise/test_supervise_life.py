@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.service.supervise.supervised import PROGRAM, STANDIN, Supervised, gone
-from tests.support.container import free_port
+from tests.support.ports import free_port
 
 AT_ONCE = 5
 LIVES: dict[str, Callable[[], None]] = {}
@@ -57,11 +57,11 @@ def ready_only_after_the_warm_up_and_then_fed() -> None:
 @life
 def an_idle_start_is_given_up_and_a_busy_one_is_not() -> None:
     with (
-        Supervised("--start-seconds", "60", "--start-idle", start_grace=1) as idle,
-        Supervised("--start-seconds", "2.5", start_grace=1) as busy,
+        Supervised("--start-seconds", "60", "--start-idle", start_grace=2) as idle,
+        Supervised("--start-seconds", "5", start_grace=2) as busy,
     ):
         idle.ends_with(1)
-        assert "its start has not moved for 1 s" in idle.output
+        assert "its start has not moved for 2 s" in idle.output
         assert "READY=1" not in idle.said
         busy.until_ready()
 
@@ -94,7 +94,7 @@ BROKEN = [
 
 def broken(fault: str, reason: str) -> None:
     """What is broken is ended with its reason."""
-    with Supervised(health_timeout=1, canary_timeout=1) as service:
+    with Supervised(health_timeout=3, canary_timeout=3) as service:
         service.until_ready()
         service.fault(fault)
         service.ends_with(1)

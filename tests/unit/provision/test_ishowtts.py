@@ -29,6 +29,12 @@ def test_no_checkout_no_configuration(tmp_path: Path) -> None:
     assert read_ishowtts(Host.at(tmp_path).read_only(), Settings()) is None
 
 
+def test_what_an_editor_on_windows_leaves_is_read(tmp_path: Path) -> None:
+    config = read(tmp_path, b'\xef\xbb\xbf[f5]\r\nmodel = "F5TTS_Base"\r\n')
+    assert (config.model, config.problems, config.readable) == ("F5TTS_Base", (), True)
+    assert not read(tmp_path, b"[f5\n").readable
+
+
 def test_a_real_checkout(box: Box) -> None:
     config = read_ishowtts(box.host.read_only(), Settings())
     assert config is not None and config.problems == ()

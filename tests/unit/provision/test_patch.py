@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from ishowtts_ops.provision.series import Series, load_series
 from ishowtts_ops.steps import Ledger
 from tests.support.f5 import (
     API,
+    CHECKOUT,
+    PLAIN_GIT,
     SOURCE,
     UTILS,
     VERSIONS,
@@ -374,3 +378,32 @@ def test_a_series_that_makes_no_python_is_refused(box: Box, tmp_path: Path) -> N
     with pytest.raises(PatchRefused, match="not be valid Python"):
         apply(box, broken)
     assert differences(before, box.snapshot()) == []
+
+
+def test_uninstall_leaves_nothing_where_a_checkout_was_deleted(box: Box) -> None:
+    """A file put back would stand in the way of cloning it again."""
+    ledger = box.ledger
+    patch.apply(box.host, SOURCE, ledger)
+    assert any(path.startswith(SOURCE) for path in ledger.files)
+    box.host.rmtree(CHECKOUT)
+    assert patch.undo_all(box.host, ledger) == ()
+    ledger.restore_files(keep=lambda path: path.startswith("/var/lib/ishowtts-ops"))
+    assert not box.host.lexists(CHECKOUT)
+
+
+def test_uninstall_names_a_checkout_that_was_moved_with_the_series_in_it(box: Box) -> None:
+    clean = box.snapshot()
+    ledger = box.ledger
+    patch.apply(box.host, SOURCE, ledger)
+    box.host.mkdir("/home/me")
+    moved = "/home/me/tts/third_party/F5-TTS"
+    box.host.path(CHECKOUT).rename(box.host.path("/home/me/tts"))
+    (said,) = patch.undo_all(box.host, ledger)
+    assert said.startswith(f"{moved} has the speed series in it")
+    ledger.restore_files(keep=lambda path: path.startswith("/var/lib/ishowtts-ops"))
+    assert not box.host.lexists(CHECKOUT)
+    command = said.partition("`")[2].rpartition("`")[0]
+    real = command.replace(moved, str(box.host.path(moved)))
+    subprocess.run(["bash", "-ec", real], check=True, env={**os.environ, **PLAIN_GIT})
+    box.host.path("/home/me/tts").rename(box.host.path("/opt") / "ishowtts")
+    assert differences(clean, box.snapshot()) == []

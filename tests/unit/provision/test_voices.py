@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from ishowtts_ops.config import DEFAULT_NFE, Manifest, Settings
-from ishowtts_ops.provision.voices import manifest
+from ishowtts_ops.errors import OpsError
+from ishowtts_ops.provision.voices import VoicesStep, manifest
 from ishowtts_ops.provision.weights import WeightsStep
 from ishowtts_ops.sim.checkout import VOICES
 from ishowtts_ops.steps import Ledger
 from tests.support.f5 import CHECKOUT, SOURCE, Box
 
+SMALL = Settings.model_validate({"f5": {"weights": "random"}})
 TOML = f"{CHECKOUT}/config/ishowtts.toml"
 
 
@@ -39,6 +43,24 @@ def test_the_same_steps_and_device(box: Box) -> None:
     assert (found.nfe, found.device) == (12, "cpu")
     ours = told(box, nfe=5, device="cuda:0")
     assert (ours.nfe, ours.device) == (5, "cuda:0")
+
+
+def test_a_configuration_that_cannot_be_read_stops_the_plan(box: Box) -> None:
+    """Without it the daemon would come up with another voice, and nobody would have said so."""
+    box.host.write(TOML, box.host.read_text(TOML) + "[[[\n")
+    with pytest.raises(OpsError, match=r"ishowtts\.toml is not valid TOML") as caught:
+        VoicesStep(SMALL, Ledger.open(box.host)).diff(box.host.read_only())
+    assert "Correct the file" in caught.value.hint
+
+
+def test_what_is_not_taken_over_is_in_the_plan(box: Box) -> None:
+    text = box.host.read_text(TOML) + '[[f5.voices]]\nid = "mute"\nreference_text = "Hi."\n'
+    box.host.write(TOML, text)
+    change = VoicesStep(SMALL, Ledger.open(box.host)).diff(box.host)
+    assert change is not None and "'mute' without reference_audio" in change.summary
+    assert change.preview[-1].startswith("# not used: ")
+    change.apply(lambda _: None)
+    assert VoicesStep(SMALL, Ledger.open(box.host)).diff(box.host.read_only()) is None
 
 
 def test_what_nobody_says_has_a_default(box: Box) -> None:
