@@ -7,12 +7,28 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ishowtts_ops.provision.series import Series
 from tests.support.f5 import Box, build_template, cache_folder, copy_box, wheel
 from tests.support.patching import small_series
+
+# How long an example takes is the machine's doing: other processes test at the same time.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`pytest -n` gives out whole files; every other `--dist` is pytest-xdist's own."""
+    if config.getoption("dist") != "load":
+        return None
+    from tests.support.scheduling import ByFile
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

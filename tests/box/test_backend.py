@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from tests.box.conftest import BOARD
-from tests.support.container import Box, eventually, free_port, new_box
+from tests.support.container import Box, eventually, new_box
 from tests.support.installed import CONFIG, DAEMON, configure
+from tests.support.ports import free_port
 from tests.support.program import MOUNTS, PROGRAM, VENV
 
 BACKEND = "ishowtts-backend.service"

@@ -88,6 +88,9 @@ def test_the_timers_are_set_as_configured(kept: Kept) -> None:
     assert (
         "OnCalendar=Sun *-*-* 05:00:00" in box.show(TIMERS[1], "TimersCalendar")["TimersCalendar"]
     )
+    # Also where the box is off at that time; a monotonic one is not in TimersCalendar.
+    monotonic = box.show(TIMERS[0], "TimersMonotonic")["TimersMonotonic"]
+    assert "OnActiveUSec=30min" in monotonic
     for calendar in ("*-*-* 04:30", "Sun *-*-* 05:00"):
         assert box.exec("systemd-analyze", "calendar", calendar).returncode == 0
 

@@ -110,4 +110,4 @@ def test_a_lost_device_is_a_restart_at_once(running: tuple[Box, Daemon]) -> None
     )
     assert "status=75" in box.journal(DAEMON)
     metrics = daemon.get("/metrics")
-    assert metrics is not None and 'ishowtts_restarts{cause="device"} 1.0' in metrics.text
+    assert metrics is not None and 'ishowtts_restarts_total{cause="device"} 1.0' in metrics.text

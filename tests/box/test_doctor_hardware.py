@@ -100,6 +100,18 @@ def test_power_status_needs_root_for_the_memory_clock_only(installed: tuple[Box,
     assert "needs root" not in box.ops("power", "status", check=False).stdout
 
 
+def test_doctor_needs_root_for_little(installed: tuple[Box, Daemon]) -> None:
+    """What an ordinary user may not read is not known, and no complaint."""
+    box, _ = installed
+    said = box.ops("doctor", "--json", "config", "clocks", check=False, user="nobody")
+    report = envelope(said.stdout)["data"]
+    assert report["summary"]["error"] == report["summary"]["warn"] == 0, said.stdout
+    unknown = [f for f in report["findings"] if f["severity"] == "unknown"]
+    assert [f["check"] for f in unknown] == ["clocks-emc"]
+    command = ["sudo", "ishowtts-ops", "doctor", "clocks-emc"]
+    assert unknown[0]["remedy"]["commands"] == [command]
+
+
 def test_uninstall_brings_the_rival_back(installed: tuple[Box, Daemon]) -> None:
     """The last test of this box: nothing is installed on it any more."""
     box, _ = installed

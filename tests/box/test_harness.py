@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import cgroup, program, rootfs, tree
-from tests.support.container import Box, eventually, free_port, leftovers, new_box
+from tests.support.container import Box, eventually, leftovers, new_box
+from tests.support.ports import free_port
 
 GPU = "/sys/class/devfreq/17000000.gpu"
 

@@ -14,7 +14,7 @@ import yaml
 
 from tests.box.conftest import BOARD
 from tests.support import tree
-from tests.support.container import Box, eventually, free_port, new_box
+from tests.support.container import Box, eventually, new_box
 from tests.support.installed import (
     CONFIG,
     DAEMON,
@@ -28,6 +28,7 @@ from tests.support.installed import (
     mode_name,
     unlocked,
 )
+from tests.support.ports import free_port
 from tests.support.program import PROGRAM
 from tests.support.running import Running
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import yaml
 
-from tests.support.container import Box, eventually, free_port
+from tests.support.container import Box, eventually
 from tests.support.installed import CONFIG, Daemon, configure, install, unlocked
+from tests.support.ports import free_port
 
 WATCH = "ishowtts-watch.service"
 GUARD = "ishowtts-guard.service"

@@ -10,8 +10,9 @@ import pytest
 
 from tests.box.conftest import BOARD
 from tests.support import program
-from tests.support.container import Box, free_port, new_box
+from tests.support.container import Box, new_box
 from tests.support.installed import CLOCKS, DAEMON, GUARD, GUARD_TIMER, configure, install
+from tests.support.ports import free_port
 
 TEMPLATES = sorted(path.name for path in (program.REPOSITORY / "units").glob("ishowtts-*"))
 """Every unit there is: a new one is judged as soon as its file is there."""

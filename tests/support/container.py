@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -289,7 +287,7 @@ def new_box(board: str) -> Iterator[Box]:
 def eventually(
     true: Callable[[], bool],
     what: str,
-    timeout: float = 30,
+    timeout: float = 60,
     evidence: Callable[[], str] = lambda: "",
 ) -> None:
     """Wait until `true()` is; fail the test with `what` and the evidence when it takes too long."""
@@ -298,16 +296,6 @@ def eventually(
         if time.monotonic() > end:
             raise AssertionError(f"after {timeout} s it is not so that {what}\n{evidence()}")
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on. It lies below those that the
-    kernel gives to outgoing connections, which could otherwise take it before the daemon does."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def leftovers() -> list[str]:

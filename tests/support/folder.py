@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from ishowtts_ops.config import CONFIG_PATH, PREFIX
 from ishowtts_ops.host import Host
 from ishowtts_ops.sim.boot import shut_down_folder
 from ishowtts_ops.sim.tree import build_box
+from tests.support.ports import free_port
 
 VOLATILE = ("run", "var/log/ishowtts-sim", "proc")
 """What a service manager and a journal write as they go."""
@@ -95,12 +95,6 @@ class FolderBox:
                     content = "folder"
                 found[str(here / name)] = (mode, content)
         return found
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

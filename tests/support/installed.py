@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.support.container import Box, free_port
+from tests.support.container import Box
+from tests.support.ports import free_port
 
 CONFIG = "/etc/ishowtts-ops/config.yaml"
 CLOCKS = "ishowtts-clocks.service"

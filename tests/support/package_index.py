@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,9 +41,11 @@ class PackageIndex(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/{name}/simple/"
 
     def publish(self, name: str, wheels: Path) -> None:
-        """Make an index of the wheels in a folder: a page for each project, links to its files."""
+        """Make an index of the wheels and sources in a folder, anew: a page for each project, links
+        to its files."""
         projects: dict[str, list[Path]] = {}
-        for wheel in sorted(wheels.glob("*.whl")):
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        for wheel in sorted([*wheels.glob("*.whl"), *wheels.glob("*.tar.gz")]):
             project = re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
             projects.setdefault(project, []).append(wheel)
         for project, files in projects.items():

@@ -60,7 +60,7 @@ def install(root: Path) -> list[Bind]:
             # The interpreter looks for its library where it was built; the loader also looks here.
             library = str(sysconfig.get_config_var("INSTSONAME"))
             (root / "usr/lib" / library).symlink_to(f"{MOUNTS}/python/lib/{library}")
-    packages = []
+    packages: list[str] = []
     for name in sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}):
         packages.append(f"{MOUNTS}/packages-{len(packages)}")
         binds.append(Bind(Path(name).resolve(), packages[-1]))

@@ -166,7 +166,7 @@ def start_slowly(seconds: float, *, idle: bool) -> None:
         if idle:
             time.sleep(end - time.monotonic())
         else:
-            sum(range(20_000))
+            sum(range(400_000))  # enough to be seen at work when others want the processor too
             time.sleep(0.02)
 
 

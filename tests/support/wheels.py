@@ -6,6 +6,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
+import io
+import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +40,49 @@ def tiny_wheel(
     }
     target = folder / f"{escaped}-{version}-{tag}.whl"
     return _write(target, info, {path: text.encode() for path, text in files.items()})
+
+
+_BACKEND = """import zipfile
+
+INFO = "{module}-{version}.dist-info"
+FILES = {{
+    "{module}.py": "__version__ = '{version}'\\n",
+    INFO + "/METADATA": "Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n",
+    INFO + "/WHEEL": "Wheel-Version: 1.0\\nGenerator: a test\\nTag: {tag}\\n",
+    INFO + "/RECORD": "",
+}}
+
+def build_wheel(folder, *_):
+    name = "{module}-{version}-{tag}.whl"
+    with zipfile.ZipFile(folder + "/" + name, "w") as archive:
+        for path, text in FILES.items():
+            archive.writestr(path, text)
+    return name
+"""
+
+
+def tiny_sdist(folder: Path, name: str, version: str, *, tag: str = "py3-none-any") -> Path:
+    """Write the sources of a distribution of one module. They bring what builds them.
+
+    Args:
+        tag: of the wheel that they become.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    module = name.replace("-", "_")
+    backend = _BACKEND.format(name=name, module=module, version=version, tag=tag)
+    files = {
+        "pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'backend'\n"
+        "backend-path = ['.']\n",
+        "backend.py": backend,
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+    }
+    target = folder / f"{module}-{version}.tar.gz"
+    with tarfile.open(target, "w:gz") as archive:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(f"{module}-{version}/{path}")
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return target
 
 
 def wheel_of(folder: Path, name: str) -> Path:
