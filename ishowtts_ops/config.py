@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from ishowtts_ops.config_problems import UniqueKeys, told
 from ishowtts_ops.errors import ConfigError, Problem, UsageError
 
 CONFIG_PATH = "/etc/ishowtts-ops/config.yaml"
@@ -25,6 +26,7 @@ MANIFEST_PATH = f"{STATE_DIR}/engine.json"
 """What install found out for the daemon; see `Manifest`."""
 
 API_KEY_VARIABLE = "ISHOWTTS_API_KEY"
+KEY_FILE_HINT = "`ishowtts-ops config key NAME --output FILE` makes a key and its file."
 
 EPSS_STEPS = frozenset({5, 6, 7, 10, 12, 16, 32})
 """NFE counts for which F5-TTS has a tuned (EPSS) schedule; others silently use a uniform grid."""
@@ -97,6 +99,8 @@ class Daemon(_Section):
     max_text_chars: Annotated[int, Field(ge=1, le=100_000)] = 4096
     watchdog_seconds: Annotated[int, Field(ge=2, le=600)] = 30
     client_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    max_websockets: Annotated[int, Field(ge=0, le=10_000)] = 64
+    max_websockets_per_client: Annotated[int, Field(ge=0, le=10_000)] = 16
     drain_seconds: Annotated[int, Field(ge=0, le=300)] = 10
     queue_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
     max_audio_seconds: Annotated[float, Field(gt=0, le=3600)] = 600.0
@@ -293,7 +297,7 @@ def parse(text: str, source: str) -> Settings:
         ConfigError: with every problem of the text.
     """
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, UniqueKeys)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else ""
@@ -307,7 +311,7 @@ def parse(text: str, source: str) -> Settings:
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
-        problems += [_problem(item) for item in error.errors()]
+        problems += told(error, Settings)
     else:
         problems += _across(settings)
     if problems:
@@ -336,11 +340,11 @@ def read_api_key(path: Path) -> str:
     try:
         lines = path.read_text(encoding="ascii").split()
     except FileNotFoundError:
-        raise UsageError(f"There is no key file {path}.") from None
+        raise UsageError(f"There is no key file {path}.", KEY_FILE_HINT) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The key file {path} cannot be read: {error}.") from None
+        raise UsageError(f"The key file {path} cannot be read: {error}.", KEY_FILE_HINT) from None
     if len(lines) != 1:
-        raise UsageError(f"The key file {path} must hold one key and nothing else.")
+        raise UsageError(f"The key file {path} must hold one key and nothing else.", KEY_FILE_HINT)
     return lines[0]
 
 
@@ -364,19 +368,6 @@ def dump(settings: Settings) -> str:
     """Settings as YAML, every key written out."""
     data: dict[str, Any] = settings.model_dump(mode="json")
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-
-
-def _problem(item: Any) -> Problem:
-    where = ".".join(str(part) for part in item["loc"])
-    kind = item["type"]
-    if kind == "extra_forbidden":
-        return Problem(where, "there is no such key")
-    given = repr(item.get("input"))
-    what = str(item["msg"]).removeprefix("Value error, ")
-    if kind == "string_pattern_mismatch" and item["ctx"]["pattern"] == r"^/":
-        what = "must be an absolute path"
-    short = given if len(given) <= 60 else given[:57] + "..."
-    return Problem(where, f"{what[0].lower()}{what[1:]} (found {short})")
 
 
 def _across(settings: Settings) -> list[Problem]:

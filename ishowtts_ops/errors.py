@@ -10,7 +10,9 @@
     ├── CommandFailed        exit 1   a process ended badly; carries its Result
     ├── ToolMissing          exit 1   a program is not on the box
     ├── ReadOnlyViolation    exit 1   a bug: a read-only host was asked to change something
-    └── PatchRefused         exit 1   the series does not fit the source tree, nothing was changed
+    ├── PatchRefused         exit 1   the series does not fit the source tree, nothing was changed
+    ├── MachineTrouble       exit 1   no room, no permission, a broken disk: what the kernel refused
+    └── Interrupted          exit 130 Ctrl-C
 
 A message is one sentence for a person; `hint` is the next step. Anything else that reaches the top
 is a bug and is shown with its traceback.
@@ -18,6 +20,8 @@ is a bug and is shown with its traceback.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -112,3 +116,35 @@ class ReadOnlyViolation(OpsError):
 
 class PatchRefused(OpsError):
     pass
+
+
+_SUDO = "Run the same command with sudo, or name a place that is yours."
+_ROOM = "Make room (`df -h` shows where it is short) and run the same command again."
+_REFUSALS = {
+    errno.EACCES: _SUDO,
+    errno.EPERM: _SUDO,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "Name a file on another file system, or mount this one writable.",
+    errno.EIO: "Look at `dmesg`: the disk or the card may be failing.",
+}
+
+
+class MachineTrouble(OpsError):
+    """What the kernel refused, where nobody nearer to it knew more to say about it."""
+
+    @classmethod
+    def of(cls, error: OSError) -> MachineTrouble | None:
+        """The sentence for an error that the machine's state explains; None for one that a bug may
+        have caused, such as a missing file."""
+        if error.errno not in _REFUSALS:
+            return None
+        where = f": {os.fsdecode(error.filename)}" if error.filename else ""
+        return cls(f"{os.strerror(error.errno)}{where}.", _REFUSALS[error.errno])
+
+
+class Interrupted(OpsError):
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("Interrupted.", "The same command again finishes what was begun.")

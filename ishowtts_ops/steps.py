@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from ishowtts_ops.config import STATE_DIR
-from ishowtts_ops.errors import OpsError
+from ishowtts_ops.errors import NeedsRoot, OpsError
 from ishowtts_ops.host import Host
 
 LEDGER_PATH = f"{STATE_DIR}/ledger.json"
@@ -79,12 +79,17 @@ class Ledger:
         """Read the box's ledger; an empty one when there is none.
 
         Raises:
+            NeedsRoot: there is one, and we may not read it.
             OpsError: the file is damaged.
         """
         if not host.exists(LEDGER_PATH):
             return cls(host)
         try:
-            raw = json.loads(host.read_text(LEDGER_PATH))
+            text = host.read_text(LEDGER_PATH)
+        except PermissionError:
+            raise NeedsRoot(f"Reading what was there before ({LEDGER_PATH})") from None
+        try:
+            raw = json.loads(text)
             if raw["version"] != LEDGER_VERSION:
                 raise OpsError(
                     f"{LEDGER_PATH} has version {raw['version']}, this program knows"
@@ -103,6 +108,7 @@ class Ledger:
         return not (self.files or self.folders or self.notes)
 
     def save(self) -> None:
+        """Write it through; raises OSError as `Host.write` does."""
         body = {
             "version": LEDGER_VERSION,
             "files": self.files,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from ishowtts_ops import config
-from ishowtts_ops.errors import ConfigError, Problem
+from ishowtts_ops.cli import render
+from ishowtts_ops.cli.spelling import spelled
+from ishowtts_ops.errors import OpsError, UsageError
 from ishowtts_ops.host import Host
 from ishowtts_ops.resources import resource
 
@@ -46,6 +49,13 @@ class Box:
     def host(self) -> Host:
         return Host.at(self.root)
 
+    def spelled(self, argv: Sequence[str]) -> str:
+        """A command as it is to be typed here; as it is where there is no such box."""
+        try:
+            return spelled(self.host, argv, self.config_file)
+        except OpsError:
+            return shlex.join(argv)
+
     @functools.cached_property
     def settings(self) -> config.Settings:
         """Raises ConfigError with every problem of the file."""
@@ -53,7 +63,11 @@ class Box:
 
     @functools.cached_property
     def settings_text(self) -> tuple[str, str]:
-        """(text, name) of the configuration in force: --config, the box's own, the default."""
+        """(text, name) of the configuration in force: --config, the box's own, the default.
+
+        Raises:
+            UsageError: its file cannot be read.
+        """
         if self.config_file is not None:
             return _read(self.config_file), str(self.config_file)
         if self.host.is_file(config.CONFIG_PATH):
@@ -66,10 +80,14 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        problem = Problem("", "there is no such file")
-    except (OSError, UnicodeDecodeError) as error:
-        problem = Problem("", f"it cannot be read: {error}")
-    raise ConfigError(str(path), [problem])
+        why = "there is no such file"
+    except UnicodeDecodeError as error:
+        why = f"it is not UTF-8 (byte {error.start})"
+    except OSError as error:
+        why = error.strerror or str(error)
+    raise UsageError(
+        f"The configuration {path} cannot be read: {why}.", "Correct it, or name another file."
+    )
 
 
 def takes_box(function: Callable[..., int]) -> Callable[..., None]:
@@ -92,6 +110,7 @@ def takes_box(function: Callable[..., int]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(**given: Any) -> None:
         box = Box(given.pop("root"), given.pop("config"), given.pop("debug"))
+        render.spell_with(box.spelled)
         if box.debug:
             os.environ["ISHOWTTS_DEBUG"] = "1"
         code = function(box, **given)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -13,11 +11,11 @@ import typer
 import yaml
 
 from ishowtts_ops.cli import render
+from ishowtts_ops.cli.spelling import PROGRAM, spelled
 from ishowtts_ops.config import CONFIG_PATH, PREFIX, Settings, load
 from ishowtts_ops.errors import UsageError
 from ishowtts_ops.host import SIM_MARKER, Host
 from ishowtts_ops.provision import power
-from ishowtts_ops.provision.units import DAEMON
 from ishowtts_ops.sim.boot import reboot_folder, shut_down_folder
 from ishowtts_ops.sim.checkout import make_checkout
 from ishowtts_ops.sim.tree import build_box
@@ -114,7 +112,7 @@ def _settings(host: Host) -> Settings:
 def _verb(root: Path, title: str, verb: str, *arguments: str) -> int:
     """Run a verb of this program on the box, as a person would type it."""
     argv = [verb, "--root", str(root), *arguments]
-    render.heading(f"{title}:  ishowtts-ops {verb} --root {root.name} {shlex.join(arguments)}")
+    render.heading(f"{title}:  {spelled(Host.at(root), (PROGRAM, verb, *arguments))}")
     from ishowtts_ops.cli.app import run
 
     return run(argv)
@@ -139,19 +137,11 @@ def _epilogue(directory: Path, root: Path, *, running: bool) -> None:
             ("noise through F5-TTS", str(directory / "f5.wav")),
         ]
     )
-    # install.sh leaves the program in an environment that is on nobody's path.
-    program = (
-        "ishowtts-ops"
-        if shutil.which("ishowtts-ops")
-        else Path(sys.executable).with_name("ishowtts-ops")
-    )
-    option = f"--root {root}"
+    host = Host.at(root)
     render.say()
     if not running:
-        render.say(
-            f"The daemon was stopped. Start it: ISHOWTTS_BOX_ROOT={root} "
-            f"{root}/usr/bin/systemctl start {DAEMON}"
-        )
-    render.say(
-        f"Try: {program} status {option}; {program} doctor {option}; {program} uninstall {option}"
-    )
+        render.say("The box was shut down. This starts it, with its daemon and its timers:")
+        render.say(f"  {spelled(host, ('systemctl', 'sim-boot'))}")
+    render.say("Try:")
+    for verb in ("status", "doctor", "uninstall"):
+        render.say(f"  {spelled(host, (PROGRAM, verb))}")

@@ -67,10 +67,11 @@ def _ask() -> str:
     words = getpass.getpass("Key: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
     if len(words) < SHORTEST_WORD or not words.isascii() or not words.isprintable():
         raise UsageError(
-            f"A key of your own needs at least {SHORTEST_WORD} printable ASCII characters."
+            f"A key of your own needs at least {SHORTEST_WORD} printable ASCII characters.",
+            "Choose a longer one, or leave out --own to have one drawn.",
         )
     if words != words.strip():
-        raise UsageError("A key cannot begin or end with a space.")
+        raise UsageError("A key cannot begin or end with a space.", "Leave the space out.")
     return words
 
 
@@ -90,6 +91,8 @@ def _write(path: Path, key: str) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}.", "Name a file in a folder of yours."
+        ) from None
     with os.fdopen(handle, "w") as file:
         file.write(key + "\n")

@@ -11,8 +11,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import re
+import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -30,6 +32,36 @@ ENVELOPE_VERSION = 1
 
 out = Console(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False)
+
+_COMMAND = re.compile(r"`((?:sudo )?(?:ishowtts-ops|systemctl|journalctl) [^`]*)`")
+_COMMAND_HERE = re.compile(r"`[^`]*\b(?:ishowtts-ops|systemctl|journalctl)\b[^`]* [^`]*`")
+
+Speller = Callable[[Sequence[str]], str]
+"""Writes a command of the box as it is to be typed here; see spelling.py."""
+
+_speller: Speller = shlex.join
+
+
+def spell_with(speller: Speller) -> None:
+    """From now on commands in backticks are shown for the box that the user is at."""
+    global _speller
+    _speller = speller
+
+
+def copyable(text: str) -> str:
+    """A sentence whose commands in backticks work when they are copied."""
+    return _COMMAND.sub(lambda found: f"`{_respelled(found[1])}`", text)
+
+
+def _respelled(line: str) -> str:
+    try:
+        words = shlex.split(line)
+    except ValueError:  # an example with a lone quote
+        return line
+    # `demo` knows no box, and behind -- comes a command of somebody else.
+    if {"--", "--root", "--config", "demo"} & set(words):
+        return line
+    return _speller(words)
 
 
 def plain(value: Any) -> Any:
@@ -58,11 +90,12 @@ def envelope(command: str, data: Any, *, ok: bool = True) -> None:
         "data": plain(data),
         "error": None,
     }
-    print(json.dumps(body, ensure_ascii=False, indent=2))
+    raw(json.dumps(body, ensure_ascii=False, indent=2) + "\n")
 
 
 def failure(command: str, error: OpsError, *, as_json: bool) -> None:
     """Print a failure: for people on stderr, as an envelope on stdout."""
+    hint = copyable(error.hint)
     if as_json:
         problems = plain(error.problems) if isinstance(error, ConfigError) else []
         body = {
@@ -70,15 +103,15 @@ def failure(command: str, error: OpsError, *, as_json: bool) -> None:
             "command": command,
             "ok": False,
             "data": None,
-            "error": {"message": error.message, "hint": error.hint, "problems": problems},
+            "error": {"message": error.message, "hint": hint, "problems": problems},
         }
-        print(json.dumps(body, ensure_ascii=False, indent=2))
+        raw(json.dumps(body, ensure_ascii=False, indent=2) + "\n")
         return
     err.print(
         Text("error: ", style="bold red") + Text(error.message), soft_wrap=not err.is_terminal
     )
-    if error.hint:
-        err.print(Text("  next: ", style="bold") + Text(error.hint), soft_wrap=not err.is_terminal)
+    if hint:
+        _line(err, Text("  next: ", style="bold") + Text(hint))
 
 
 def log(line: str) -> None:
@@ -93,12 +126,18 @@ def heading(text: str) -> None:
 
 def say(text: str = "", style: str = "") -> None:
     """A line of the result, on stdout."""
-    out.print(Text(text, style=style), soft_wrap=not out.is_terminal)
+    _line(out, Text(copyable(text), style=style))
 
 
 def note(text: str, style: str = "") -> None:
     """A line for a person on stderr."""
-    err.print(Text(text, style=style), soft_wrap=not err.is_terminal)
+    _line(err, Text(copyable(text), style=style))
+
+
+def _line(console: Console, text: Text) -> None:
+    """A line folded between words; one with a command as it is, so that it is copied whole."""
+    whole = _COMMAND_HERE.search(text.plain) is not None
+    console.print(text, soft_wrap=whole or not console.is_terminal)
 
 
 def plan(changes: Sequence[Change], *, details: bool) -> None:
@@ -140,8 +179,14 @@ def confirm(question: str) -> bool:
 
 
 def raw(text: str) -> None:
-    """Text for a program or a file, as it is."""
-    sys.stdout.write(text)
+    """Text for a program or a file, as it is: UTF-8, whatever the terminal shows."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:
+        sys.stdout.write(text)
+        return
+    sys.stdout.flush()
+    buffer.write(text.encode())
+    buffer.flush()
 
 
 def pairs(rows: Iterable[tuple[str, str]]) -> None:

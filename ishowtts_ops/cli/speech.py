@@ -75,8 +75,8 @@ def say(
     to_stdout = str(target) == "-"
     if as_json and to_stdout:
         raise UsageError("--json and `-o -` both want standard output.", "Give -o a file.")
-    if not to_stdout and not target.parent.is_dir():
-        raise UsageError(f"There is no folder {target.parent}.", "Make it, or choose another -o.")
+    if not to_stdout:
+        _check_target(target)
     with contextlib.ExitStack() as stack:
         daemon = stack.enter_context(client(box, key_file))
         sink = Sink(target)
@@ -97,6 +97,14 @@ def say(
     if not to_stdout:
         _tell(spoken, target, as_json=as_json)
     return 0
+
+
+def _check_target(path: Path) -> None:
+    """Raises UsageError for a place where no file can be, before anything is spoken or fetched."""
+    if not path.parent.is_dir():
+        raise UsageError(f"There is no folder {path.parent}.", "Make it, or choose another -o.")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder.", "Give -o the name of a file in it.")
 
 
 class Sink:
@@ -197,6 +205,8 @@ def show_voice(
     as_json: Json = False,
 ) -> int:
     """Show a voice, and fetch its recording."""
+    if output:
+        _check_target(output)
     with client(box, key_file) as daemon:
         found = daemon.voice(voice)
         audio = daemon.voice_audio(voice) if output else b""

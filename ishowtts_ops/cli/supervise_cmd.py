@@ -77,15 +77,8 @@ def supervise(
     and a real request now and then gives a good answer. When one fails too often, or the memory
     grows too much, the reason is logged and everything is ended, for systemd to start it again.
 
-    Example, iShowTTS's backend:
-
-      ishowtts-ops supervise --preset ishowtts -- ./scripts/run_backend.sh --warmup
-
-    Example, another service, in a unit with Type=notify, WatchdogSec=90, Restart=always,
-    KillMode=mixed and SuccessExitStatus=75 143:
-
-      ishowtts-ops supervise --url http://127.0.0.1:8080 --health /health
-      --canary 'POST /speak {"text":"Hi."} => audio' -- /usr/local/bin/server --port 8080
+    Its unit wants Type=notify, WatchdogSec=90, Restart=always, KillMode=mixed and
+    SuccessExitStatus=75 143.
 
     TERM and INT are passed on to all its processes, HUP to the command; a second TERM ends them at
     once. Outside systemd it runs in the foreground and says the same in lines. Exit codes: the
@@ -115,7 +108,10 @@ def _supervise(box: Box, given: dict[str, Any]) -> int:
     try:
         backend = Backend.model_validate({**base.model_dump(), **given})
     except ValidationError as error:
-        raise UsageError(" ".join(map(_sentence, error.errors()))) from None
+        raise UsageError(
+            " ".join(map(_sentence, error.errors())),
+            "`ishowtts-ops supervise --help` shows how.",
+        ) from None
     return run(make_plan(backend), box.host)
 
 

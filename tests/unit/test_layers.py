@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "paths": {"errors"},
     "lockfile": {"errors"},
     "host": {"errors", "lockfile", "paths", "process"},
-    "config": {"errors"},
+    "config_problems": {"errors"},
+    "config": {"errors", "config_problems"},
     "facts": {"errors", "config", "host", "client"},
     "steps": {"errors", "config", "host", "facts"},
     "provision": {"errors", "config", "host", "resources", "facts", "steps", "client"},
@@ -87,10 +88,9 @@ def heads(path: Path) -> set[str]:
 
 
 def starts_processes(path: Path) -> bool:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
     calls = {
         f"{node.func.value.id}.{node.func.attr}"
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and isinstance(node.func.value, ast.Name)

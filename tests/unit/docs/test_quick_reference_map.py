@@ -7,15 +7,13 @@ import csv
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 from pydantic import BaseModel
 
-from ishowtts_ops.cli.app import app
 from ishowtts_ops.config import Settings
 from ishowtts_ops.provision.units import UNITS
+from tests.support import verbs
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs/quick-reference-map.md"
@@ -44,21 +42,15 @@ def rows() -> dict[str, list[tuple[str, str]]]:
 
 def commands() -> list[str]:
     """What the page says to type here, where it begins with a verb of ours."""
-    verbs = set(click_app().commands)
+    known = set(verbs.click_app().commands)
     found = []
     for table in rows().values():
         for _, here in table:
             for code in re.findall(r"`([^`]+)`", here):
                 words = code.removeprefix("sudo ").removeprefix("ishowtts-ops ")
-                if words.split()[0] in verbs and not words.startswith("supervise --"):
+                if words.split()[0] in known and not words.startswith("supervise --"):
                     found.append(words)
     return sorted(set(found))
-
-
-@cache
-def click_app() -> Any:
-    """The verbs as Typer makes them: a group of click's, or of the copy that newer Typers bring."""
-    return typer.main.get_command(app)
 
 
 @pytest.mark.parametrize(("section", "item"), items())
@@ -77,17 +69,7 @@ def test_the_list_is_that_of_the_document() -> None:
 
 @pytest.mark.parametrize("words", commands())
 def test_commands_and_options_exist(words: str) -> None:
-    command = click_app()
-    rest = words.split()
-    while rest and hasattr(command, "commands"):
-        assert rest[0] in command.commands, f"there is no verb {rest[0]!r} in `{words}`"
-        command = command.commands[rest.pop(0)]
-    options = {
-        option for param in command.params for option in (*param.opts, *param.secondary_opts)
-    }
-    for word in rest:
-        if word.startswith("-"):
-            assert word in options, f"`{words}`: there is no option {word}"
+    assert verbs.fault(words) is None
 
 
 def test_units_settings_and_files_exist() -> None:
