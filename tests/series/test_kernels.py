@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import multiprocessing
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -291,12 +293,22 @@ def test_every_switch_is_used_and_explained() -> None:
 def test_the_compiler_is_in_nobodys_way(newest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the switch on a start and its first request compile nothing; a bucket is the
     compiler's when somebody had it made, and speaks the same."""
+    monkeypatch.setenv("F5_FAST_COMPILE", "1")
+    # A process of its own: the compiler imports setuptools, which refuses to load where pip or
+    # distutils were imported before, as other tests do.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+        difference = alone.submit(_start_speak_compile_speak).result()
+    assert difference < 1e-3
+
+
+def _start_speak_compile_speak() -> float:
+    """How far what the compiler's bucket says is from what was said before, relative."""
     from f5_tts.fast.engine import Engine
     from f5_tts.fast.step import velocity
     from f5_tts.fast.synthesizer import SynthesisSettings
     from torch._dynamo.utils import counters
 
-    monkeypatch.setenv("F5_FAST_COMPILE", "1")
+    torch.set_num_threads(1)
     synthesizer = small.synthesizer(depth=1, conv_layers=1)
     old = synthesizer.engine
     assert old.switches.compile
@@ -315,4 +327,4 @@ def test_the_compiler_is_in_nobodys_way(newest: Path, monkeypatch: pytest.Monkey
     assert engine.step_plan(engine.rounded(job.frames), 1, True)._machine.network is not velocity
     got = synthesizer.synthesize("It is I.", voice, settings)
     assert counters["stats"]["unique_graphs"] > 0
-    assert small.relative(torch.from_numpy(got), torch.from_numpy(want)) < 1e-3
+    return float(small.relative(torch.from_numpy(got), torch.from_numpy(want)))

@@ -72,7 +72,7 @@ def test_wrong_questions_are_refused_before_anything_is_loaded(patched: FolderBo
         (("--compare", "downstream"), "nothing to compare with"),
         (("--compare", "upstream", "--text", "Hi chat.", "--voice", "me"), "Leave out --voice"),
         (("--compare", "upstream", "-w", "M,Q"), "There is no workload 'Q'"),
-        (("--compare", "upstream", "--out", "/no/where/a.json"), "There is no folder"),
+        (("--compare", "upstream", "--out", "/no/where/a.json"), "a.json cannot be written"),
     ):
         done = run(patched, "bench", "run", *SMALL, *words)
         assert done.code in (1, 2), done.out
