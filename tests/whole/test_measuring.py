@@ -324,12 +324,10 @@ def test_validate_rolls_a_bad_configuration_back(box: FolderBox) -> None:
     assert reasons[-2:] == ["this box was never validated", "the configuration changed"]
 
 
-def test_what_is_saved_during_a_validation_is_validated_too(box: FolderBox) -> None:
-    assert box.run("validate").code == 0
-    good = box.host.read_text(CONFIG_PATH)
-    box.host.write(CONFIG_PATH, good + "# one\n")
+def _validating(box: FolderBox, *options: str) -> subprocess.Popen[str]:
+    """`validate` as a process of its own, from when it has said what it validates."""
     running = subprocess.Popen(
-        [sys.executable, "-m", "ishowtts_ops", "validate", "--root", str(box.root)],
+        [sys.executable, "-m", "ishowtts_ops", "validate", *options, "--root", str(box.root)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -337,6 +335,14 @@ def test_what_is_saved_during_a_validation_is_validated_too(box: FolderBox) -> N
     assert running.stderr is not None
     while "the configuration changed" not in (line := running.stderr.readline()):
         assert line, "it ended before it said what it validates"
+    return running
+
+
+def test_what_is_saved_during_a_validation_is_validated_too(box: FolderBox) -> None:
+    assert box.run("validate").code == 0
+    good = box.host.read_text(CONFIG_PATH)
+    box.host.write(CONFIG_PATH, good + "# one\n")
+    running = _validating(box)
     last = good + "# one\n# two\n"
     box.host.write(CONFIG_PATH, last)
     out, err = running.communicate(timeout=120)
@@ -356,15 +362,7 @@ def test_a_mend_that_is_saved_while_a_bad_change_fails_is_not_thrown_away(
     # A port where nobody will be: the daemon reads the file itself, and that is mended by then.
     wrong = {**yaml.safe_load(good), "daemon": {"port": free_port()}}
     box.host.write(CONFIG_PATH, yaml.safe_dump(wrong))
-    running = subprocess.Popen(
-        [sys.executable, "-m", "ishowtts_ops", "validate", "--json", "--root", str(box.root)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert running.stderr is not None
-    while "the configuration changed" not in (line := running.stderr.readline()):
-        assert line, "it ended before it said what it validates"
+    running = _validating(box, "--json")
     running.send_signal(signal.SIGSTOP)
     mended = yaml.safe_dump({**yaml.safe_load(good), "default_voice": "tone-a"}) + "# mended\n"
     box.host.write(CONFIG_PATH, mended)

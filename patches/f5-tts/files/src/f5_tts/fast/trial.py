@@ -7,43 +7,16 @@ and small; all of it takes some tens of milliseconds.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 import torch.nn.functional as F
-from f5_tts.fast.gemm import GATED, GELU, MENU, ROTARY, Norm, Tile
+from f5_tts.fast.conv import HopperConv
+from f5_tts.fast.gemm import GATED, GELU, MENU, ROTARY, Gemm, Norm, Tile
 from f5_tts.fast.ops import NORM_EPS, TorchOps, rotary_table
 from torch import Tensor
 
 # Rounding in half precision makes 1e-3 of it; a tile, a tail or an angle that is off makes more.
 BOUND = 1e-2
 _FRAMES = 96
-
-
-class Product(Protocol):
-    """As `gemm.Gemm`."""
-
-    def __call__(
-        self,
-        tile: Tile,
-        epilogue: int,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        out: Tensor,
-        *,
-        gate: Tensor | None = None,
-        norm: Norm | None = None,
-        table: Tensor | None = None,
-        frames: int = 0,
-        rotated: int = 0,
-    ) -> None: ...
-
-
-class Convolution(Protocol):
-    """As `conv.HopperConv`."""
-
-    def __call__(self, h: Tensor, lengths: Tensor, tile: int | None = None) -> Tensor: ...
 
 
 def same(got: Tensor, want: Tensor) -> bool:
@@ -121,7 +94,7 @@ def _same_rows(got: Tensor, h: Tensor, plain: TorchOps, lengths: Tensor) -> bool
 
 
 @torch.inference_mode()
-def convolutions(conv: Convolution, plain: TorchOps, tiles: tuple[int, ...]) -> bool:
+def convolutions(conv: HopperConv, plain: TorchOps, tiles: tuple[int, ...]) -> bool:
     """Whether each tile of our convolution gives `plain`'s positions."""
     weights = plain._weights
     frames = max(tiles) + 30
@@ -134,7 +107,7 @@ def convolutions(conv: Convolution, plain: TorchOps, tiles: tuple[int, ...]) -> 
 
 @torch.inference_mode()
 def products(
-    gemm: Product,
+    gemm: Gemm,
     plain: TorchOps,
     heads: int,
     *,
