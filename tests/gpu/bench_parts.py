@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def ablation(ours: Ours, runs: int) -> dict[str, Any]:
         "own attention off": {"attention": False},
         "varlen off (mask)": {"varlen": False},
         "conv kernel off": {"conv": False},
+        "text and vocoder kernels off": {"text_kernels": False},
         "GELU epilogue off": {"gelu_epilogue": False},
         "fused QKV off": {"fused_qkv": False},
         "own products off": {"gemm": False},
@@ -118,19 +120,74 @@ def _step(side: Any) -> dict[str, Any]:
     }
 
 
+def around(ours: Ours, runs: int) -> dict[str, Any]:
+    """What precedes and follows the steps, with our kernels there and without: kernels, time of a
+    replay, where it goes; and whole requests of both in turns."""
+    import torch
+    from f5_tts.fast import count
+
+    engines = {"on": ours.with_switches(), "off": ours.with_switches(text_kernels=False)}
+    result: dict[str, Any] = {"missing": list(engines["on"].machine.ops.missing)}
+    for workload in ("S", "M"):
+        first, seconds = WORKLOADS[workload]
+        found = result[workload] = {}
+        for name, engine in engines.items():
+            with ours.engine(engine):
+                for _ in range(5):
+                    ours.run(workload)
+            frames, spoken = (round(length * 93.75) for length in (seconds, seconds - first))
+            with torch.inference_mode():
+                plan = engine.step_plan(engine.rounded(frames), 1, True)
+                decode = engine.vocoder_plan(engine.rounded(spoken), 1)
+                for part, replay in (("text", plan._prepare), ("vocoder", decode._decode)):
+                    launched, busy = count.kernels(replay)
+                    found[f"{part}, {name}"] = {
+                        "kernels": launched,
+                        "busy_us": round(busy, 1),
+                        "replay_us": round(_replayed(replay), 1),
+                        "kernels_us": _by_kernel(replay),
+                    }
+        times: dict[str, list[float]] = {name: [] for name in engines}
+        for _ in range(runs):
+            for name, engine in engines.items():
+                with ours.engine(engine):
+                    times[name].append(timed(lambda w=workload: ours.run(w)))
+        found["request"] = {name: spread(values) for name, values in times.items()}
+    return result
+
+
+def _replayed(replay: Callable[[], None], times: int = 50) -> float:
+    """Microseconds of one, back to back."""
+    import torch
+
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(times):
+        replay()
+    end.record()
+    end.synchronize()
+    return float(1e3 * start.elapsed_time(end) / times)
+
+
 def profile(ours: Ours) -> dict[str, Any]:
     """Where one step's GPU time goes: kernel name to total microseconds and calls."""
     import torch
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as torch_profile
 
     engine = ours.synthesizer.engine
     with torch.inference_mode():
         tables = engine.tables(engine.schedule(7, -1.0))
         plan = engine.step_plan(engine.rounded(1312), 1, True)
-        with torch_profile(activities=[ProfilerActivity.CUDA]) as profiler:
-            plan.step(tables, 0)
-            torch.cuda.synchronize()
+        return _by_kernel(lambda: plan.step(tables, 0))
+
+
+def _by_kernel(work: Callable[[], None]) -> dict[str, Any]:
+    import torch
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as torch_profile
+
+    with torch_profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        work()
+        torch.cuda.synchronize()
     rows = sorted(profiler.key_averages(), key=lambda e: -e.self_device_time_total)
     return {
         e.key[:80]: {"us": round(e.self_device_time_total, 1), "calls": e.count}

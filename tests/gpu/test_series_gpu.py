@@ -151,6 +151,7 @@ def test_everything_is_on(ours: Any) -> None:
     machine = ours.synthesizer.engine.machine
     assert machine.ops.fused and machine.graphs and machine.attend_name == "own"
     assert machine.ops.missing == ()
+    assert machine.ops._text and ours.synthesizer.engine._vocos_blocks
     if torch.cuda.get_device_capability() == (9, 0):
         assert machine.folds_norms() and machine.ops._gemm and machine.ops._hopper_conv
 
@@ -215,7 +216,7 @@ def test_kernels_that_cannot_be_loaded_are_plain_torch(
 @pytest.mark.parametrize(
     "switch",
     ["attention", "varlen", "conv", "gemm", "norms", "pdl", "gelu_epilogue", "fused_qkv", "kernels",
-     "graphs", "schedule", "istft", "vocoder_tf32"],
+     "text_kernels", "graphs", "schedule", "istft", "vocoder_tf32"],
 )  # fmt: skip
 def test_each_switch_off_speaks_the_same(ours: Any, switch: str) -> None:
     """What takes over where a part is off, or not to be had, gives the same to rounding."""

@@ -112,8 +112,9 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _flops(name: str, args: Sequence[Any], result: Any) -> int:
-    if name in ("mm", "addmm", "_addmm_activation", "bmm", "linear"):
-        matrices = [arg for arg in args if isinstance(arg, Tensor) and arg.dim() >= 2]
+    if name in ("mm", "addmm", "addmm_", "_addmm_activation", "bmm", "linear"):
+        # The last two: what they are added to may be a matrix too.
+        matrices = [arg for arg in args if isinstance(arg, Tensor) and arg.dim() >= 2][-2:]
         return 2 * int(result.numel()) * int(matrices[0].shape[-1])
     if name == "convolution":
         weight = args[1]

@@ -24,16 +24,23 @@ def text_positions(text_dim: int, length: int, device: torch.device) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def response_norm(h: Tensor, gamma: Tensor, beta: Tensor, valid: Tensor) -> Tensor:
+    """beta + h * (1 + gamma * the share of each channel in its row's energy); `valid` as in
+    `_block`: what lies outside counts as 0."""
+    h = h * valid
+    # Sums over up to thousands of frames: in fp32, or fp16 overflows on loud channels.
+    energy = torch.linalg.vector_norm(h, dim=1, keepdim=True, dtype=torch.float32)
+    response = energy / (energy.mean(dim=-1, keepdim=True) + GRN_EPS)
+    scale = (gamma * response + 1).to(h.dtype)
+    return torch.addcmul(beta, h, scale)
+
+
 def _block(x: Tensor, w: TextBlock, valid: Tensor) -> Tensor:
     """(rows, frames, dim); `valid` (rows, frames, 1) in x's type, 1 within an item's length."""
     h = F.conv1d(x.transpose(1, 2), w.dw_w, w.dw_b, padding=3, groups=x.shape[-1]).transpose(1, 2)
     h = F.layer_norm(h, (x.shape[-1],), w.norm_w, w.norm_b, NORM_EPS)
-    h = F.gelu(F.linear(h, w.up_w, w.up_b)) * valid
-    # Sums over up to thousands of frames: in fp32, or fp16 overflows on loud channels.
-    energy = torch.linalg.vector_norm(h, dim=1, keepdim=True, dtype=torch.float32)
-    response = energy / (energy.mean(dim=-1, keepdim=True) + GRN_EPS)
-    scale = (w.grn_gamma * response + 1).to(h.dtype)
-    return x + F.linear(torch.addcmul(w.grn_beta, h, scale), w.down_w, w.down_b)
+    h = response_norm(F.gelu(F.linear(h, w.up_w, w.up_b)), w.grn_gamma, w.grn_beta, valid)
+    return x + F.linear(h, w.down_w, w.down_b)
 
 
 def encode_text(weights: Weights, tokens: Tensor, lengths: Tensor, positions: Tensor) -> Tensor:
@@ -60,16 +67,12 @@ def encode_text(weights: Weights, tokens: Tensor, lengths: Tensor, positions: Te
     return x
 
 
-def constant_input(
-    weights: Weights, tokens: Tensor, cond: Tensor, lengths: Tensor, positions: Tensor
-) -> Tensor:
+def constant_input(weights: Weights, text: Tensor, cond: Tensor) -> Tensor:
     """The part of the input projection that no step changes: (2 * items, frames, dim).
 
-    `cond`: (items, frames, mel) reference mel, zero past its end. The half without
-    conditioning has neither the reference nor the text.
+    `text`: what `encode_text` gives. `cond`: (items, frames, mel) reference mel, zero past its
+    end. The half without conditioning has neither the reference nor the text.
     """
-    text = encode_text(weights, tokens, lengths, positions)
     constant = F.linear(text, weights.in_text, weights.in_b)
-    items = tokens.shape[0]
-    constant[:items] += F.linear(cond, weights.in_cond)
+    constant[: cond.shape[0]] += F.linear(cond, weights.in_cond)
     return constant

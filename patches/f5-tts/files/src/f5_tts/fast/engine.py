@@ -9,13 +9,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from f5_tts.fast import attention, vocoder
 from f5_tts.fast.audio import Wave
 from f5_tts.fast.embed import text_positions
 from f5_tts.fast.modulation import Tables, evaluate
 from f5_tts.fast.ops import TorchOps, rotary_table
+from f5_tts.fast.outbox import Outbox
 from f5_tts.fast.plan import Job, Machine, StepPlan, VocoderPlan
 from f5_tts.fast.reference import LruCache
 from f5_tts.fast.schedule import Schedule, build
@@ -88,6 +88,8 @@ class Engine:
             fused_qkv=switches.fused_qkv,
             graphs=switches.graphs and cuda,
         )
+        self._vocos_blocks = _choose_blocks(vocos, switches, ops, cache_dir)
+        self._outbox = Outbox()
         self._compiling: Machine | None = None
         self.bucket = bucket if bucket is not None else (CUDA_BUCKET if cuda else 1)
         self._pool = torch.cuda.graph_pool_handle() if self.machine.graphs else None
@@ -183,8 +185,9 @@ class Engine:
         def make() -> VocoderPlan:
             self.captures += 1
             return VocoderPlan(
-                vocos, frames, items, mel, self._pool, tf32=self.switches.vocoder_tf32
-            )
+                vocos, frames, items, mel, self._pool,
+                tf32=self.switches.vocoder_tf32, blocks=self._vocos_blocks,
+            )  # fmt: skip
 
         if self.bucket == 1 and self._pool is None:
             return make()
@@ -226,10 +229,11 @@ class Engine:
         """Samples of finished mels, on the host."""
         with self._lock:
             if not self.switches.istft and self.vocos is not None:
-                return [_to_host(vocoder.decode_with_torch(self.vocos, mel)) for mel in mels]
-            frames = self.rounded(max(mel.shape[0] for mel in mels))
-            decoded = self.vocoder_plan(frames, _batch_size(len(mels)))(mels)
-            return [_to_host(wave) for wave in decoded]
+                decoded = [vocoder.decode_with_torch(self.vocos, mel) for mel in mels]
+            else:
+                frames = self.rounded(max(mel.shape[0] for mel in mels))
+                decoded = self.vocoder_plan(frames, _batch_size(len(mels)))(mels)
+            return self._outbox(decoded)
 
     def render(
         self,
@@ -316,6 +320,7 @@ def _choose_ops(weights: Weights, switches: Switches, cache_dir: Path | None) ->
                 gemm=switches.gemm,
                 norms=switches.norms,
                 pdl=switches.pdl,
+                text_kernels=switches.text_kernels,
                 cache_dir=cache_dir,
             )
         except KernelsUnavailable as error:
@@ -325,9 +330,30 @@ def _choose_ops(weights: Weights, switches: Switches, cache_dir: Path | None) ->
     return TorchOps(weights, gelu_epilogue=switches.gelu_epilogue)
 
 
-def _to_host(wave: Tensor) -> Wave:
-    if not wave.is_cuda:
-        return np.array(wave.numpy(), dtype=np.float32)
-    host = torch.empty(wave.shape, dtype=wave.dtype, pin_memory=True)
-    host.copy_(wave)
-    return np.array(host.numpy(), dtype=np.float32)
+def _choose_blocks(
+    vocos: vocoder.VocosWeights | None, switches: Switches, ops: TorchOps, cache_dir: Path | None
+) -> vocoder.Blocks | None:
+    """Our kernels for the vocoder's blocks, where they are wanted and work."""
+    wanted = switches.kernels and switches.text_kernels
+    if vocos is None or not wanted or vocos.window.device.type != "cuda":
+        return None
+    from f5_tts.fast import trial
+    from f5_tts.fast.convnext import vocos_blocks
+    from f5_tts.fast.nvrtc import KernelsUnavailable
+
+    try:
+        tanh = switches.vocoder_tf32 and switches.gelu_epilogue
+        blocks = vocos_blocks(vocos, cache_dir, tanh=tanh)
+        with vocoder.fp32_products(tf32=switches.vocoder_tf32):
+            right = trial.vocos(blocks, vocos)
+        # What the trial held belongs to the requests now.
+        torch.cuda.empty_cache()
+        if not right:
+            raise KernelsUnavailable("it computes wrongly here")
+        return blocks
+    except RuntimeError as error:
+        # No NVRTC or driver for them, or a library that has no such product.
+        reason = str(error).strip().splitlines()[0][:300]
+        ops.missing = (*ops.missing, f"vocoder: {reason}")
+        log.warning("not in use, which costs time: our kernels of the vocoder: %s", reason)
+    return None

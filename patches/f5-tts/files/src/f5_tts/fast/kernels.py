@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from f5_tts.fast import hopper_layers, trial
 from f5_tts.fast.attention import Attend, Lengths
 from f5_tts.fast.conv import FRAMES, HopperConv
+from f5_tts.fast.convnext import TextEncoder, text_encoder
 from f5_tts.fast.cuda_attention import HopperAttention
 from f5_tts.fast.cuda_source import SOURCE
 from f5_tts.fast.gemm import GATED, GELU, ROTARY, Gemm, Tile, tile_for
@@ -58,6 +59,7 @@ class FusedOps(TorchOps):
         gemm: bool = True,
         norms: bool = True,
         pdl: bool = True,
+        text_kernels: bool = True,
         cache_dir: Path | None = None,
     ) -> None:
         super().__init__(weights, gelu_epilogue=gelu_epilogue)
@@ -87,6 +89,8 @@ class FusedOps(TorchOps):
         self._hopper: HopperAttention | None = None
         self._gemm: Gemm | None = None
         self._hopper_conv: HopperConv | None = None
+        self._text: TextEncoder | None = None
+        self._ones = torch.ones(weights.arch.text_dim, dtype=weights.dtype, device=weights.device)
         plain = TorchOps(weights)
         wrong = trial.operators(self, plain)
         if wrong:
@@ -95,6 +99,14 @@ class FusedOps(TorchOps):
             self._add_hopper_parts(plain, defines["HEADS"], gemm=gemm, cache_dir=cache_dir)
         if norms and self._gemm is not None and hopper_layers.fits(weights):
             self.folds_norms_to = hopper_layers.MOST_TOKENS
+        if text_kernels and weights.text_blocks:
+            try:
+                text = text_encoder(weights, self, cache_dir)
+                if not trial.text(text, plain):
+                    raise KernelsUnavailable("it computes wrongly here")
+                self._text = text
+            except KernelsUnavailable as error:
+                self._miss("text encoder", error)
         # What the trials held belongs to the requests now.
         torch.cuda.empty_cache()
 
@@ -267,6 +279,21 @@ class FusedOps(TorchOps):
         flat = out.view(-1, weight.shape[0])
         gemm(tile, GELU, x.reshape(-1, x.shape[-1]), weight, bias, flat)
         return out
+
+    def add_linear(self, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
+        own = self._tile(GATED, y, weight) if weight.shape[0] == self._ones.shape[0] else None
+        if own is None:
+            super().add_linear(x, y, weight, bias)
+            return
+        gemm, tile = own
+        gemm(
+            tile, GATED, y.reshape(-1, y.shape[-1]), weight, bias, x.view(-1, x.shape[-1]),
+            gate=self._ones,
+        )  # fmt: skip
+
+    def text(self, tokens: Tensor, lengths: Tensor, positions: Tensor) -> Tensor:
+        encode = super().text if self._text is None else self._text
+        return encode(tokens, lengths, positions)
 
     def rotate(self, qkv: Tensor, table: Tensor, heads: int) -> Tensor:
         tokens = qkv.shape[0] * qkv.shape[1]

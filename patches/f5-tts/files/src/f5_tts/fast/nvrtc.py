@@ -24,7 +24,10 @@ _MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _CLUSTER, _DEPENDENT = 4, 6  # CU_LAUNCH_ATTRIBUTE_{CLUSTER_DIMENSION, PROGRAMMATIC_STREAM_...}
 _FLOAT16, _SWIZZLE_128, _PROMOTE_256 = 6, 3, 3  # CU_TENSOR_MAP_{DATA_TYPE, SWIZZLE, L2_PROMOTION}
 # Which tensor arguments a kernel both reads and writes.
-_TWICE = {"add_norm": (0,), "rotate": (0,), "advance": (0,), "conv_second": (4,)}
+_TWICE = {
+    "add_norm": (0,), "rotate": (0,), "advance": (0,), "conv_second": (4,),
+    "grn_scale": (0,), "clear_frames": (0,),
+}  # fmt: skip
 
 
 _DRIVER = ("libcuda.so.1", "libcuda.so")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from f5_tts.fast import embed
 from f5_tts.fast.attention import Attend, Lengths
 from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights, rotary_group
 from torch import Tensor
@@ -130,6 +131,14 @@ class TorchOps:
             result: Tensor = out.view(*x.shape[:-1], weight.shape[0])
             return result
         return F.gelu(F.linear(x, weight, bias), approximate="tanh")
+
+    def add_linear(self, x: Tensor, y: Tensor, weight: Tensor, bias: Tensor) -> None:
+        """A linear layer of y, added to x in place."""
+        x.add_(F.linear(y, weight, bias))
+
+    def text(self, tokens: Tensor, lengths: Tensor, positions: Tensor) -> Tensor:
+        """The text with and without itself, as `embed.encode_text`."""
+        return embed.encode_text(self._weights, tokens, lengths, positions)
 
     def project(self, x: Tensor) -> Tensor:
         """The last projection: (rows, frames, dim) to (rows, frames, mel or wider)."""

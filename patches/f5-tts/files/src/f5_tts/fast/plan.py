@@ -137,9 +137,8 @@ class StepPlan:
         return self._step.captured
 
     def _run_prepare(self) -> None:
-        both = embed.constant_input(
-            self._machine.weights, self._tokens, self._cond, self._lengths, self._positions
-        )
+        text = self._machine.ops.text(self._tokens, self._lengths, self._positions)
+        both = embed.constant_input(self._machine.weights, text, self._cond)
         self.inputs.constant.copy_(both[: self.inputs.constant.shape[0]])
         rows = self.inputs.lengths.valid
         rows.copy_(self._lengths.repeat(rows.shape[0] // self.items))
@@ -201,10 +200,11 @@ class VocoderPlan:
         pool: Any,
         *,
         tf32: bool = False,
+        blocks: vocoder.Blocks | None = None,
     ) -> None:
         device = weights.window.device
         self._weights = weights
-        self._tf32 = tf32
+        self._tf32, self._blocks = tf32, blocks
         self._mel = torch.zeros(items, frames, mel, device=device)
         self._lengths = torch.full((items,), frames, dtype=torch.int64, device=device)
         self._wave = torch.zeros(items, vocoder.samples_for(weights, frames), device=device)
@@ -216,7 +216,8 @@ class VocoderPlan:
 
     def _run(self) -> None:
         with vocoder.fp32_products(tf32=self._tf32):
-            self._wave.copy_(vocoder.decode(self._weights, self._mel, self._lengths))
+            wave = vocoder.decode(self._weights, self._mel, self._lengths, self._blocks)
+            self._wave.copy_(wave)
 
     def __call__(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """Waveforms (samples,) of mels (frames, mel), still on the device."""

@@ -26,9 +26,11 @@ class Switches:
     follows them in the network too; `norms`: also the LayerNorm between two of them. `pdl`: a
     kernel is set up while the one before ends, on Hopper. `varlen`: attention that knows each row's
     length, instead of a mask; `attention`: our own kernel for it instead of the library's. `conv`:
-    the fused grouped convolution. `voices`: the voice cache. `istft`: our inverse STFT over the
-    graphed vocoder. `vocoder_tf32`: TF32 in the vocoder's matrix products. `batching`: chunks of
-    one text share a batch. `first_chunk`: a short first chunk. `folded`: the folded weight file.
+    the fused grouped convolution. `text_kernels`: our own kernels around the steps too, in the text
+    encoder and the vocoder (with `kernels`). `voices`: the voice cache. `istft`: our inverse STFT
+    over the graphed vocoder. `vocoder_tf32`: TF32 in the vocoder's matrix products. `batching`:
+    chunks of one text share a batch. `first_chunk`: a short first chunk. `folded`: the folded
+    weight file.
     `compile` (off unless asked for): torch.compile instead of our own kernels, bucket by bucket once
     everything else is warm.
     """
@@ -45,6 +47,7 @@ class Switches:
     varlen: bool = True
     attention: bool = True
     conv: bool = True
+    text_kernels: bool = True
     voices: bool = True
     istft: bool = True
     vocoder_tf32: bool = True

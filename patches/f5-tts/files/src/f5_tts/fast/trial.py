@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from f5_tts.fast import embed, vocoder
 from f5_tts.fast.conv import HopperConv
+from f5_tts.fast.convnext import TextEncoder
 from f5_tts.fast.gemm import GATED, GELU, MENU, ROTARY, Gemm, Norm, Tile
 from f5_tts.fast.ops import NORM_EPS, TorchOps, rotary_table
 from torch import Tensor
@@ -103,6 +105,65 @@ def convolutions(conv: HopperConv, plain: TorchOps, tiles: tuple[int, ...]) -> b
     h = draw(2, frames, weights.arch.dim)
     h[1, frames - 35 :] = 0
     return all(_same_rows(conv(h.clone(), lengths, tile), h, plain, lengths) for tile in tiles)
+
+
+# Items and frames: within one round of a block's threads, and over several with a tail.
+_TEXTS = ((1, 64), (2, 1061))
+
+
+@torch.inference_mode()
+def text(own: TextEncoder, plain: TorchOps) -> bool:
+    """Whether `own` encodes as plain torch does: ragged lengths, texts that end before them, one
+    that fills its item, frames outside."""
+    weights = plain._weights
+    arch, device = weights.arch, weights.device
+    generator = torch.Generator(device).manual_seed(2)
+    for items, frames in _TEXTS:
+        symbols = weights.text_table.shape[0]
+        tokens = torch.randint(1, symbols, (items, frames), generator=generator, device=device)
+        lengths = torch.tensor([frames - 9, frames // 2][:items], device=device)
+        tokens[0, frames // 3 :] = 0
+        positions = embed.text_positions(arch.text_dim, frames, device).to(weights.dtype)
+        got, want = own(tokens, lengths, positions), plain.text(tokens, lengths, positions)
+        # Row by row: the loud half must not hide the other, nor a long item a short one.
+        if not all(same(mine, theirs) for mine, theirs in zip(got, want, strict=True)):
+            return False
+        if not _same_response(own, weights.text_blocks[0].up_w, lengths, frames):
+            return False
+    return True
+
+
+def _same_response(own: TextEncoder, like: Tensor, lengths: Tensor, frames: int) -> bool:
+    """The response norm by itself: every channel loud in few frames, so that each of them counts,
+    and a strong gamma; frames that were left out would hardly be missed in a text."""
+    hidden = like.shape[0]
+    draw = _Draw(like.device, like.dtype)
+    grn, h = draw(2, hidden), draw(len(lengths), frames, hidden)
+    loud = torch.arange(frames, device=like.device).unsqueeze(1) % hidden
+    h = torch.where(loud == torch.arange(hidden, device=like.device), 64 * h, h)
+    valid = vocoder.within(lengths, frames).to(h.dtype)
+    want = embed.response_norm(h, grn[0], grn[1], valid)
+    own.response_norm(h, grn, lengths)
+    return same(h, want)
+
+
+@torch.inference_mode()
+def vocos(blocks: vocoder.Blocks, w: vocoder.VocosWeights) -> bool:
+    """Whether `blocks` are `vocoder.backbone`, by what they add to their input, within ragged
+    lengths; what lies outside is large."""
+    device = w.window.device
+    draw = _Draw(device, torch.float32)
+    for items, frames in _TEXTS:
+        lengths = torch.tensor([frames - 9, frames // 2][:items], device=device)
+        inside = vocoder.within(lengths, frames)
+        x = draw(items, frames, w.norm_w.shape[0])
+        x = torch.where(inside > 0, x, 100 * x)
+        want = vocoder.backbone(w, x, inside) - x
+        got = blocks(x.clone(), lengths) - x
+        for row, length in enumerate(lengths.tolist()):
+            if not same(got[row, :length], want[row, :length]):
+                return False
+    return True
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ of the window) and a division by the window envelope.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,17 @@ NORM_EPS = 1e-6
 MAX_MAGNITUDE = 1e2
 
 
+# What `backbone` computes, from (items, frames, channels), which it may write over, and lengths.
+Blocks = Callable[[Tensor, Tensor], Tensor]
+
+
 class UnsupportedVocoder(ValueError):
     """A vocoder this package does not restructure."""
 
 
 @dataclass(frozen=True)
 class VocosBlock:
-    """One ConvNeXt block; `gamma` is the layer scale."""
+    """One ConvNeXt block; its layer scale is in its last matrix and bias."""
 
     dw_w: Tensor
     dw_b: Tensor
@@ -37,7 +41,6 @@ class VocosBlock:
     up_b: Tensor
     down_w: Tensor
     down_b: Tensor
-    gamma: Tensor
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,12 @@ def fold(
 
     def block(index: int) -> VocosBlock:
         at = f"backbone.convnext.{index}."
+        gamma = take(f"{at}gamma")
         return VocosBlock(
             take(f"{at}dwconv.weight"), take(f"{at}dwconv.bias"),
             take(f"{at}norm.weight"), take(f"{at}norm.bias"),
             take(f"{at}pwconv1.weight"), take(f"{at}pwconv1.bias"),
-            take(f"{at}pwconv2.weight"), take(f"{at}pwconv2.bias"),
-            take(f"{at}gamma"),
+            gamma.unsqueeze(1) * take(f"{at}pwconv2.weight"), gamma * take(f"{at}pwconv2.bias"),
         )  # fmt: skip
 
     layers = 0
@@ -186,18 +189,25 @@ def fp32_products(*, tf32: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def spectrum(w: VocosWeights, mel: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Backbone and head: (items, frames, mel) to magnitude and phase, (items, frames, bins)."""
+def backbone(w: VocosWeights, x: Tensor, inside: Tensor) -> Tensor:
+    """All blocks, (items, frames, channels); `inside` (items, frames, 1), 1 within an item."""
     keep = inside.transpose(1, 2)
+    for b in w.blocks:
+        h = F.conv1d(x.transpose(1, 2) * keep, b.dw_w, b.dw_b, padding=3, groups=x.shape[-1])
+        h = F.layer_norm(h.transpose(1, 2), (x.shape[-1],), b.norm_w, b.norm_b, NORM_EPS)
+        x = x + F.linear(F.gelu(F.linear(h, b.up_w, b.up_b)), b.down_w, b.down_b)
+    return x
+
+
+def spectrum(
+    w: VocosWeights, mel: Tensor, lengths: Tensor, inside: Tensor, blocks: Blocks | None = None
+) -> tuple[Tensor, Tensor]:
+    """Backbone and head: (items, frames, mel) to magnitude and phase, (items, frames, bins)."""
     # Where, not times: what lies outside may be anything, and NaN times 0 is NaN.
     mel = torch.where(inside > 0, mel, 0.0)
     x = F.conv1d(mel.transpose(1, 2), w.embed_w, w.embed_b, padding=3).transpose(1, 2)
     x = F.layer_norm(x, (x.shape[-1],), w.norm_w, w.norm_b, NORM_EPS)
-    for b in w.blocks:
-        h = F.conv1d(x.transpose(1, 2) * keep, b.dw_w, b.dw_b, padding=3, groups=x.shape[-1])
-        h = F.layer_norm(h.transpose(1, 2), (x.shape[-1],), b.norm_w, b.norm_b, NORM_EPS)
-        h = F.linear(F.gelu(F.linear(h, b.up_w, b.up_b)), b.down_w, b.down_b)
-        x = torch.addcmul(x, h, b.gamma)
+    x = backbone(w, x, inside) if blocks is None else blocks(x, lengths)
     x = F.layer_norm(x, (x.shape[-1],), w.last_w, w.last_b, NORM_EPS)
     magnitude, phase = F.linear(x, w.out_w, w.out_b).chunk(2, dim=-1)
     return magnitude.exp().clamp(max=MAX_MAGNITUDE), phase
@@ -223,11 +233,17 @@ def _overlap_add(frames: Tensor, hop: int) -> Tensor:
     return out.reshape(items, -1)
 
 
-def decode(w: VocosWeights, mel: Tensor, lengths: Tensor) -> Tensor:
-    """(items, frames, mel) fp32 and frames per item (items,) to samples; see `samples_for`."""
-    steps = torch.arange(mel.shape[1], device=mel.device)
-    inside = (steps.unsqueeze(0) < lengths.unsqueeze(1)).unsqueeze(-1).to(mel.dtype)
-    magnitude, phase = spectrum(w, mel, inside)
+def within(lengths: Tensor, frames: int) -> Tensor:
+    """(items, frames, 1) fp32: 1 within an item's length, else 0."""
+    steps = torch.arange(frames, device=lengths.device)
+    return (steps.unsqueeze(0) < lengths.unsqueeze(1)).unsqueeze(-1).to(torch.float32)
+
+
+def decode(w: VocosWeights, mel: Tensor, lengths: Tensor, blocks: Blocks | None = None) -> Tensor:
+    """(items, frames, mel) fp32 and frames per item (items,) int64 to samples; see `samples_for`.
+    `blocks`: in place of `backbone`."""
+    inside = within(lengths, mel.shape[1])
+    magnitude, phase = spectrum(w, mel, lengths, inside, blocks)
     return inverse_stft(w, magnitude, phase, inside)
 
 
@@ -235,7 +251,8 @@ def decode_with_torch(w: VocosWeights, mel: Tensor) -> Tensor:
     """One mel (frames, mel) to samples through `torch.istft` (the switch `istft` off)."""
     if w.padding != "center":
         raise UnsupportedVocoder("torch.istft covers the padding `center` alone")
+    lengths = torch.full((1,), mel.shape[0], device=mel.device)
     inside = torch.ones(1, mel.shape[0], 1, device=mel.device)
-    magnitude, phase = spectrum(w, mel.unsqueeze(0), inside)
+    magnitude, phase = spectrum(w, mel.unsqueeze(0), lengths, inside)
     bins = torch.polar(magnitude, phase).transpose(1, 2)
     return torch.istft(bins, w.n_fft, w.hop, w.n_fft, w.window, center=True)[0]
