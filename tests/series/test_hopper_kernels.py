@@ -67,7 +67,7 @@ def test_a_tile_for_every_shape_of_the_network(newest: Path, tokens: int) -> Non
         tile = tile_for(kind, tokens, features, k)
         assert tile is not None and features % tile.features == 0
         least = 2 * tokens * features * k / 990e6
-        assert least < microseconds(tile, kind, tokens, features, k) < 3 * least + 12
+        assert least < microseconds(tile, tokens, features, k) < 3 * least + 12
     assert tile_for(GATED, tokens, 1024, 1000) is None
     assert tile_for(ROTARY, tokens, 1000, 1024) is None
 

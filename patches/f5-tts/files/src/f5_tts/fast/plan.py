@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from f5_tts.fast import attention, embed, vocoder
 from f5_tts.fast.modulation import Tables, row_bytes, split
@@ -97,6 +98,46 @@ class Recorded:
             self._graph.replay()
 
 
+class _Inbox:
+    """What a step reads of its jobs beside tensors: one piece of memory, which one copy fills.
+
+    `tokens` (items, frames) int64, each one more than the vocabulary's; `lengths` (items,) int64;
+    `guidance` (items, 1, 1) fp32.
+    """
+
+    def __init__(self, items: int, frames: int, device: torch.device) -> None:
+        sizes = [items * frames, items, -(-items // 2)]
+        self._there = torch.zeros(sum(sizes), dtype=torch.int64, device=device)
+        tokens, self.lengths, guidance = self._there.split(sizes)
+        self.tokens = tokens.view(items, frames)
+        self.lengths.fill_(frames)
+        self.guidance = guidance.view(torch.float32)[:items].view(items, 1, 1)
+        self._sent: torch.cuda.Event | None = None
+        # Page-locked, and so as large as it must be: a few kilobytes for each second of speech.
+        self._here = torch.zeros(sum(sizes), dtype=torch.int64, pin_memory=self._there.is_cuda)
+        self._written = self._here.numpy()
+
+    def put(self, jobs: Sequence[Job]) -> None:
+        """Fill it for these jobs, as many as there are items."""
+        items, frames = self.tokens.shape
+        if self._sent is not None:
+            # What was written for a request before may still be on its way.
+            self._sent.synchronize()
+        tokens = self._written[: items * frames].reshape(items, frames)
+        tokens.fill(0)
+        for row, job in zip(tokens, jobs, strict=True):
+            text = np.asarray(job.tokens[:frames], dtype=np.int64)
+            row[: text.size] = text + 1
+        at = items * frames
+        self._written[at : at + items] = [job.frames for job in jobs]
+        strengths = self._written[at + items :].view(np.float32)
+        strengths[:items] = [job.guidance for job in jobs]
+        self._there.copy_(self._here, non_blocking=True)
+        if self._there.is_cuda:
+            self._sent = torch.cuda.Event()  # type: ignore[no-untyped-call,unused-ignore]
+            self._sent.record()
+
+
 class StepPlan:
     """Everything up to the finished mel, for `items` requests of at most `frames` frames."""
 
@@ -116,8 +157,7 @@ class StepPlan:
         self.frames, self.items, self.guided = frames, items, guided
         self._machine = machine
         self._positions = positions[:frames]
-        self._tokens = torch.zeros(items, frames, dtype=torch.int64, device=device)
-        self._lengths = torch.full((items,), frames, dtype=torch.int64, device=device)
+        self._inbox = _Inbox(items, frames, device)
         self._cond = torch.zeros(items, frames, arch.mel_dim, dtype=dtype, device=device)
         size = row_bytes(arch, dtype, folded=machine.folds_norms(rows * frames))
         self._modulation = torch.zeros(size, dtype=torch.uint8, device=device)
@@ -127,8 +167,10 @@ class StepPlan:
             lengths=attention.make_lengths(rows, frames, device),
             rotary=rotary[:, :frames].contiguous(),
             modulation=split(self._modulation, arch, dtype),
-            guidance=torch.zeros(items, 1, 1, device=device) if guided else None,
+            guidance=self._inbox.guidance if guided else None,
         )
+        # Frames of `_cond` that may hold a reference.
+        self._held = [0] * items
         self._prepare = Recorded(self._run_prepare, pool)
         self._step = Recorded(self._run_step, pool)
 
@@ -137,11 +179,12 @@ class StepPlan:
         return self._step.captured
 
     def _run_prepare(self) -> None:
-        text = self._machine.ops.text(self._tokens, self._lengths, self._positions)
+        tokens, lengths = self._inbox.tokens, self._inbox.lengths
+        text = self._machine.ops.text(tokens, lengths, self._positions)
         both = embed.constant_input(self._machine.weights, text, self._cond)
         self.inputs.constant.copy_(both[: self.inputs.constant.shape[0]])
         rows = self.inputs.lengths.valid
-        rows.copy_(self._lengths.repeat(rows.shape[0] // self.items))
+        rows.copy_(lengths.repeat(rows.shape[0] // self.items))
         attention.update_lengths(self.inputs.lengths, self.frames)
 
     def _run_step(self) -> None:
@@ -150,26 +193,14 @@ class StepPlan:
 
     def load(self, jobs: Sequence[Job]) -> None:
         """Fill the buffers for these jobs and encode their text. Missing items stay idle copies."""
-        host = torch.zeros(self.items, self.frames + 1, dtype=torch.int64)
-        for index in range(self.items):
-            job = jobs[min(index, len(jobs) - 1)]
-            tokens = torch.tensor(job.tokens[: job.frames], dtype=torch.int64)
-            host[index, : tokens.shape[0]] = tokens + 1
-            host[index, -1] = job.frames
+        jobs = [jobs[min(index, len(jobs) - 1)] for index in range(self.items)]
+        self._inbox.put(jobs)
+        for index, job in enumerate(jobs):
+            held, self._held[index] = self._held[index], job.mel.shape[0]
             self._cond[index, : job.mel.shape[0]] = job.mel
-            self._cond[index, job.mel.shape[0] :].zero_()
+            if held > job.mel.shape[0]:
+                self._cond[index, job.mel.shape[0] : held].zero_()
             self.inputs.y[index, : job.frames] = job.noise
-        if self._tokens.is_cuda:
-            host = host.pin_memory()
-        moved = host.to(self._tokens.device, non_blocking=True)
-        self._tokens.copy_(moved[:, :-1])
-        self._lengths.copy_(moved[:, -1])
-        if self.inputs.guidance is not None:
-            strengths = [jobs[min(i, len(jobs) - 1)].guidance for i in range(self.items)]
-            if len(set(strengths)) == 1:
-                self.inputs.guidance.fill_(strengths[0])
-            else:
-                self.inputs.guidance.copy_(torch.tensor(strengths).view(-1, 1, 1))
         self._prepare()
 
     def step(self, tables: Tables, index: int) -> None:
@@ -223,7 +254,8 @@ class VocoderPlan:
         """Waveforms (samples,) of mels (frames, mel), still on the device."""
         for index, mel in enumerate(mels):
             self._mel[index, : mel.shape[0]] = mel
-            self._lengths[index] = mel.shape[0]
+            # Not by assignment, which has the host wait for every step before.
+            self._lengths[index].fill_(mel.shape[0])
         self._decode()
         return [
             self._wave[index, : vocoder.samples_for(self._weights, mel.shape[0])]
