@@ -106,15 +106,14 @@ class _Inbox:
     """
 
     def __init__(self, items: int, frames: int, device: torch.device) -> None:
-        sizes = [items * frames, items, -(-items // 2)]
-        self._there = torch.zeros(sum(sizes), dtype=torch.int64, device=device)
-        tokens, self.lengths, guidance = self._there.split(sizes)
-        self.tokens = tokens.view(items, frames)
-        self.lengths.fill_(frames)
-        self.guidance = guidance.view(torch.float32)[:items].view(items, 1, 1)
+        at, size = items * frames, items * frames + items + -(-items // 2)
+        self._there = torch.zeros(size, dtype=torch.int64, device=device)
+        self.tokens = self._there[:at].view(items, frames)
+        self.lengths = self._there[at : at + items].fill_(frames)
+        self.guidance = self._there[at + items :].view(torch.float32)[:items].view(items, 1, 1)
         self._sent: torch.cuda.Event | None = None
         # Page-locked, and so as large as it must be: a few kilobytes for each second of speech.
-        self._here = torch.zeros(sum(sizes), dtype=torch.int64, pin_memory=self._there.is_cuda)
+        self._here = torch.zeros(size, dtype=torch.int64, pin_memory=self._there.is_cuda)
         self._written = self._here.numpy()
 
     def put(self, jobs: Sequence[Job]) -> None:
