@@ -154,30 +154,39 @@ struct Work { int first, head, row, length, tiles, from, count; bool begins, end
 // an equal run of steps (a step: one tile of keys of one item), which may begin and end within an
 // item. Runs follow from the sizes of the batch alone, so what is in it changes no result.
 struct Share {
-  int at, end, stride, depth, blocks;
+  int item, at, end, stride, depth, blocks;
   __device__ __forceinline__ Share(int frames, int items, int split) {
     depth = (frames + KEYS - 1) / KEYS;
     blocks = (frames + QUERIES - 1) / QUERIES;
-    stride = split ? 0 : gridDim.x * depth;
-    const long long steps = (long long)items * depth;
-    at = split ? (int)(blockIdx.x * steps / gridDim.x) : blockIdx.x * depth;
-    end = split ? (int)((blockIdx.x + 1) * steps / gridDim.x) : (int)steps;
+    stride = split ? 0 : gridDim.x;
+    // The first so many blocks of equal runs have one step more.
+    const int block = blockIdx.x, run = split ? quotient(items * depth, gridDim.x) : 0;
+    const int longer = items * depth - run * gridDim.x;
+    item = block;
+    at = block * run + min(block, longer);
+    end = split ? at + run + (block < longer) : items;
   }
-  __device__ __forceinline__ bool more() const { return at < end; }
+  __device__ __forceinline__ bool more() const { return (stride ? item : at) < end; }
   __device__ __forceinline__ Work next(const int *lengths) {
     Work w;
-    const int item = at / depth, from = at - item * depth;
-    const int to = stride ? depth : min(depth, from + end - at);
-    at += stride ? stride : to - from;
+    int from = 0, to = depth;
+    if (!stride) {
+      item = quotient(at, depth);
+      from = at - item * depth;
+      to = min(depth, from + end - at);
+      at += to - from;
+    }
+    const int across = quotient(item, blocks);
     w.begins = from == 0;
     w.ends = to == depth;
-    w.first = item % blocks * QUERIES;
-    w.head = item / blocks % HEADS;
-    w.row = item / (blocks * HEADS);
+    w.first = (item - across * blocks) * QUERIES;
+    w.head = across % HEADS;
+    w.row = across / HEADS;
     w.length = lengths[w.row];
     w.tiles = w.first < w.length ? (w.length + KEYS - 1) / KEYS : 0;
     w.from = min(depth - from, w.tiles) - 1;
     w.count = max(0, w.from + 1 - (depth - to));
+    item += stride;
     return w;
   }
 };
@@ -402,9 +411,12 @@ attend_hopper(const __grid_constant__ TensorMap query_map,
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
   const u32 base = (u32)__cvta_generic_to_shared(memory);
   const int group = __shfl_sync(0xffffffffu, threadIdx.x / WARPGROUP, 0);
-  if (threadIdx.x == 0) {
+  // The copying warp does this while the others fill the ones.
+  if (threadIdx.x == WARPGROUP * GROUPS + 1) {
     asm volatile("prefetch.tensormap [%0];" :: "l"(&query_map) : "memory");
     asm volatile("prefetch.tensormap [%0];" :: "l"(&key_map) : "memory");
+  }
+  if (threadIdx.x == WARPGROUP * GROUPS) {
     bar_init(base + RAW_FULL, 1);
     bar_init(base + PART_FULL, 1);
     for (int s = 0; s < 2; s++) {
@@ -419,12 +431,14 @@ attend_hopper(const __grid_constant__ TensorMap query_map,
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
-  for (int i = threadIdx.x; i < 512; i += WARPGROUP * (GROUPS + 1))
-    *(u32 *)(memory + ONES_AT + 4 * i) = 0x3c003c00u;
+  if (threadIdx.x < WARPGROUP)
+    *(uint4 *)(memory + ONES_AT + 16 * threadIdx.x) =
+        make_uint4(0x3c003c00u, 0x3c003c00u, 0x3c003c00u, 0x3c003c00u);
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-  __syncthreads();
-  asm volatile("griddepcontrol.wait;" ::: "memory");
   const Share share(frames, items, split);
+  __syncwarp();
+  meet_first(threadIdx.x / 32 != 4 * GROUPS, WARPGROUP * (GROUPS + 1));
+  asm volatile("griddepcontrol.wait;" ::: "memory");
   if (group == GROUPS) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     if (threadIdx.x < WARPGROUP * GROUPS + 32)

@@ -139,14 +139,50 @@ gemm(const __grid_constant__ Map weights, const __grid_constant__ Map tokens,
   u32 ct = 0;
   if (CT > 1) asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(ct));
   const int groups = feature_groups * token_groups, stride = gridDim.x / CT;
-  const int first = blockIdx.x / CT;
-  const int mine = (groups - first + stride - 1) / stride, total = mine * ktiles;
+  const int first = blockIdx.x / CT, features = feature_groups * BM;
+  const int mine = quotient(groups - first + stride - 1, stride), total = mine * ktiles;
+  const int wg = warp >> 2, thread = threadIdx.x & 127;
+  const u32 in_wg = warp & 3;
 
-  if (threadIdx.x == 0) {
-    see(weights);
-    see(tokens);
-    see(out);
-    if (GIVES_NORM) see(next);
+  // Where a tile begins.
+  auto feature_of = [&](int group, int across) { return (group - across * feature_groups) * BM; };
+  auto token_of = [&](int across) { return (across * CT + ct) * BN; };
+  // A warpgroup's tile, and what its epilogue needs from memory: asked for before the products, and
+  // for the first tile before anything is waited for.
+  int feature, token, row, start;
+  bool turn;
+  u16 half[4] = {0, 0, 0, 0};
+  Finish end;
+  auto ask = [&](int group) {
+    const int across = quotient(group, feature_groups);
+    feature = feature_of(group, across) + wg * 64;
+    token = token_of(across);
+    row = feature + 16 * in_wg + (lane >> 2);
+    if (TAKES_NORM) {
+      end.bias_0 = fold[features + row]; end.bias_1 = fold[features + row + 8];
+      end.u_0 = fold[row]; end.u_1 = fold[row + 8];
+    } else {
+      // Widened behind the products: that would wait for them here.
+      half[0] = bias[row]; half[1] = bias[row + 8];
+    }
+    if (EPI == 2) { half[2] = gate[row]; half[3] = gate[row + 8]; }
+    turn = EPI == 3 && (feature >> 6) < 2 * HEADS && (feature >> 6) % HEADS < rotated;
+    start = EPI == 3 ? token - quotient(token, frames) * frames : 0;
+    if (turn) {
+      // Frames are even in number: a pair of tokens is of one row.
+      const int position = start + 2 * (lane & 3);
+      end.cosines = table + 8 * in_wg + (lane >> 2);
+      end.frames = frames;
+      end.position = position < frames ? position : position - frames;
+      end.at(end.position);
+      end.cs = end.cosines[8 * 32];
+      end.ss = end.cosines[(frames + 8) * 32];
+    }
+  };
+
+  if (warp < 4 * WGS) {
+    ask(first);
+  } else if (warp == 4 * WGS && lane == 0) {
     #pragma unroll
     for (int i = 0; i < STAGES; i++) {
       bar_init(full + 8 * i, 1);
@@ -161,11 +197,17 @@ gemm(const __grid_constant__ Map weights, const __grid_constant__ Map tokens,
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  } else if (warp == 4 * WGS && lane == 1) {
+    see(weights);
+    see(tokens);
+    see(out);
+    if (GIVES_NORM) see(next);
   }
   if (CT > 1) {
     asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
   } else {
-    __syncthreads();
+    __syncwarp();
+    meet_first(warp != 4 * WGS, THREADS);
   }
   let_next_start();
 
@@ -183,8 +225,8 @@ gemm(const __grid_constant__ Map weights, const __grid_constant__ Map tokens,
       int stage = 0;
       u32 turns = 1;
       for (int i = 0, group = first; i < mine; i++, group += stride) {
-        const int feature = group % feature_groups * BM;
-        const int token = (group / feature_groups * CT + ct) * BN;
+        const int across = quotient(group, feature_groups);
+        const int feature = feature_of(group, across), token = token_of(across);
         const int early = ktiles < STAGES ? ktiles : STAGES;
         int k = 0;
         if (i == 0) {
@@ -222,7 +264,7 @@ gemm(const __grid_constant__ Map weights, const __grid_constant__ Map tokens,
     // Mean and deviation of the tile's tokens, beside the products.
     wait_for_previous();
     for (int i = 0, group = first; i < mine; i++, group += stride) {
-      const int token = (group / feature_groups * CT + ct) * BN;
+      const int token = token_of(quotient(group, feature_groups));
       if (i > 1) bar_wait(norm_empty + 8 * (i & 1), (i / 2 - 1) & 1);
       for (int t = lane; t < BN; t += 32) {
         float sum = 0.f, squares = 0.f, inside = 0.f;
@@ -245,8 +287,7 @@ gemm(const __grid_constant__ Map weights, const __grid_constant__ Map tokens,
     return;
   }
 
-  const int wg = warp >> 2, thread = threadIdx.x & 127;
-  const u32 in_wg = warp & 3, region = staging + wg * REGION_BYTES;
+  const u32 region = staging + wg * REGION_BYTES;
   // A warp's lanes name the rows (tokens) of the 8 x 8 matrices that are stored transposed.
   const u32 place = region + (8 * (lane >> 4) + (lane & 7)) * 128 +
                     (((2 * in_wg + ((lane >> 3) & 1)) ^ (lane & 7)) << 4);
@@ -263,27 +304,7 @@ gemm(const __grid_constant__ Map weights, const __grid_constant__ Map tokens,
   };
 
   for (int i = 0; i < mine; i++) {
-    const int group = first + i * stride, feature = group % feature_groups * BM + wg * 64;
-    const int token = (group / feature_groups * CT + ct) * BN;
-    // What the epilogue needs from memory is asked for before the products.
-    const int row = feature + 16 * in_wg + (lane >> 2), features = feature_groups * BM;
-    Finish end;
-    end.bias_0 = TAKES_NORM ? fold[features + row] : widen(bias[row]);
-    end.bias_1 = TAKES_NORM ? fold[features + row + 8] : widen(bias[row + 8]);
-    if (TAKES_NORM) { end.u_0 = fold[row]; end.u_1 = fold[row + 8]; }
-    if (EPI == 2) { end.gate_0 = widen(gate[row]); end.gate_1 = widen(gate[row + 8]); }
-    const bool turn = EPI == 3 && (feature >> 6) < 2 * HEADS && (feature >> 6) % HEADS < rotated;
-    const int start = EPI == 3 ? token % frames : 0;
-    if (turn) {
-      // Frames are even in number: a pair of tokens is of one row.
-      const int position = (start + 2 * (lane & 3)) % frames;
-      end.cosines = table + 8 * in_wg + (lane >> 2);
-      end.frames = frames;
-      end.position = position;
-      end.at(position);
-      end.cs = end.cosines[8 * 32];
-      end.ss = end.cosines[(frames + 8) * 32];
-    }
+    if (i > 0) ask(first + i * stride);
     // Nothing that another kernel writes was read so far.
     if (i == 0) wait_for_previous();
     for (int k = 0; k < ktiles; k++) {
@@ -302,6 +323,8 @@ gemm(const __grid_constant__ Map weights, const __grid_constant__ Map tokens,
     wg_wait<0>();
     exists<BN / 2>(d);
     tell_read();
+    if (!TAKES_NORM) { end.bias_0 = widen(half[0]); end.bias_1 = widen(half[1]); }
+    if (EPI == 2) { end.gate_0 = widen(half[2]); end.gate_1 = widen(half[3]); }
     if (EPI == 2) {
       bar_wait(residual, i & 1);
     } else if (i > 0) {

@@ -31,6 +31,16 @@ __device__ __forceinline__ u32 pack(float a, float b) {
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
   return v;
 }
+// n / by for n below a million: a division of integers takes ten times as long, and what it is
+// needed for is in the way of a block's first copy.
+__device__ __forceinline__ int quotient(int n, int by) {
+  return (int)__fdividef((float)n + 0.5f, (float)by);
+}
+// The whole block meets before it works, but the warp that made what the others wait for goes on.
+__device__ __forceinline__ void meet_first(bool waits, int threads) {
+  if (waits) asm volatile("bar.sync 7, %0;" :: "r"(threads) : "memory");
+  else asm volatile("bar.arrive 7, %0;" :: "r"(threads) : "memory");
+}
 __device__ __forceinline__ void bar_init(u32 bar, int count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(bar), "r"(count));
 }
