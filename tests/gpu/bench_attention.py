@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,14 @@ def measure() -> dict[str, Any]:
     ours = HopperAttention(HEADS, None, dependent=False)
     dependent = HopperAttention(HEADS, None, dependent=True)
     properties = torch.cuda.get_device_properties(0)
-    result: dict[str, Any] = {"gpu": properties.name, "torch": torch.__version__, "unit": "us"}
+    result: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "gpu": properties.name,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "command": "python tests/gpu/bench_attention.py --out result.json",
+        "unit": "us",
+    }
     for name, (frames, lengths) in SIZES.items():
         rows = len(lengths)
         inputs = []
