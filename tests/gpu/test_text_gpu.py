@@ -107,6 +107,25 @@ def test_convolution_with_norm(ops: Any, kind: Any, frames: int) -> None:
         assert relative(got, want) < BOUND[kind]
 
 
+@pytest.mark.parametrize("channels", [200, CHANNELS, 1024])
+@pytest.mark.parametrize("kind", [torch.float16, torch.float32])
+def test_a_frame_has_the_same_bits_wherever_it_is(ops: Any, kind: Any, channels: int) -> None:
+    """At every place of a block, in every row, in a longer bucket."""
+    from f5_tts.fast import convnext
+
+    kernels, frames = convnext.build(channels, 0, kind, torch.device("cuda"), None), 490
+    x, about = draw(1, frames, channels).to(kind), draw(11, channels, seed=1).to(kind)
+    want = kernels.dw_norm(x, about, torch.tensor([frames], device="cuda"), None)
+    for later in range(5):
+        before = draw(2, later, channels, seed=later).to(kind)
+        behind = torch.full((2, 3 * later, channels), math.nan, dtype=kind, device="cuda")
+        moved = torch.cat((before, x.expand(2, -1, -1), behind), 1)
+        lengths = torch.tensor([later + frames], device="cuda").expand(2).contiguous()
+        got = kernels.dw_norm(moved, about, lengths, None)[:, later : later + frames]
+        first = 3 if later else 0
+        assert torch.equal(got[:, first:], want.expand(2, -1, -1)[:, first:])
+
+
 @pytest.mark.parametrize("frames", FRAMES)
 @pytest.mark.parametrize("kind", [torch.float16, torch.float32])
 def test_response_norm(ops: Any, kind: Any, frames: int) -> None:

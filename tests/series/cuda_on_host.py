@@ -30,7 +30,11 @@ BEFORE = r"""
 #include <vector>
 typedef unsigned int u32;
 struct alignas(16) uint4 { u32 x, y, z, w; };
+struct alignas(8) uint2 { u32 x, y; };
+struct alignas(8) float2 { float x, y; };
 static inline uint4 make_uint4(u32 x, u32 y, u32 z, u32 w) { return {x, y, z, w}; }
+static inline uint2 make_uint2(u32 x, u32 y) { return {x, y}; }
+static inline float2 make_float2(float x, float y) { return {x, y}; }
 struct Index { int x, y, z; };
 static Index threadIdx, blockIdx, blockDim, gridDim;
 #define __device__
@@ -38,6 +42,7 @@ static Index threadIdx, blockIdx, blockDim, gridDim;
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __shared__ static
+#define __align__(...)
 
 // Made once and used by every block: a switch is then two jumps within this process.
 struct Fibre { jmp_buf place; std::vector<char> stack; bool made, done; int turns; };

@@ -21,7 +21,7 @@ from torch import Tensor
 __all__ = ["ConvNext", "TextEncoder", "VocosBlocks", "text_encoder", "vocos_blocks"]
 
 MIN_CAPABILITY = (8, 0)
-# What a warp holds of a frame in registers, and a block of the response norm in shared memory.
+# A block of `dw_norm` has a thread for four channels; the response norm's has all in shared memory.
 MAX_CHANNELS = 1024
 MAX_HIDDEN = 4096
 _THREADS = 256
@@ -80,11 +80,11 @@ class ConvNext:
 
     def dw_norm(self, x: Tensor, about: Tensor, lengths: Tensor, symbols: Tensor | None) -> Tensor:
         """LayerNorm of a depthwise convolution over 7 frames; `about` as `about_block` has it."""
-        rows, frames, _ = x.shape
+        rows, frames, channels = x.shape
         out = torch.empty_like(x)
         self._module.launch(
-            "dw_norm", (_blocks(rows * frames, NORM_FRAMES), 1, 1), 32 * NORM_FRAMES,
-            x, about, lengths, symbols, out, lengths.shape[0], rows, frames,
+            "dw_norm", (_blocks(frames, NORM_FRAMES), rows, 1), 32 * _blocks(channels, 4 * 32),
+            x, about, lengths, symbols, out, lengths.shape[0], frames,
         )  # fmt: skip
         return out
 

@@ -1,6 +1,6 @@
 """CUDA C++ of the ConvNeXt blocks, for the text encoder and the vocoder, on any chip.
 
-A depthwise convolution with the LayerNorm behind it is one kernel, a warp a frame; the response
+A depthwise convolution with the LayerNorm behind it is one kernel, a block four frames; the response
 norm of ConvNeXt-V2 is two. They are bound by memory, so there is nothing in them for one chip
 alone: no shared pipeline, no matrix instruction, no dependent launch. They compute in fp32, round
 once, and add in an order that only the frame decides, so a longer bucket gives the same bits.
@@ -55,7 +55,6 @@ __device__ __forceinline__ uint4 give(const float *f) {
 }
 #endif
 #define VECTORS (CHANNELS / PER)
-#define MINE ((VECTORS + 31) / 32)
 #define HIDDEN_VECTORS (HIDDEN / PER)
 #define EPS 1e-6f
 
@@ -103,65 +102,126 @@ clear_frames(uint4 *x, const long long *lengths, const long long *masked, int it
   if (!kept(lengths, masked, item, frame, frames)) x[at] = make_uint4(0, 0, 0, 0);
 }
 
-// out = layer_norm(convolution of 7 frames, channel by channel, over x + offset), a warp a frame.
-// Frames that are not kept count as 0, whatever they hold. about (11, CHANNELS): 7 taps, bias,
-// the norm's weight and bias, offset. x, out (rows, frames, CHANNELS).
-extern "C" __global__ void __launch_bounds__(128)
-dw_norm(const uint4 *x, const uint4 *about, const long long *lengths, const long long *masked,
-        uint4 *out, int items, int rows, int frames) {
+// Four neighbouring channels, 16 or 8 bytes.
+#if WIDE
+typedef uint4 Quad;
+__device__ __forceinline__ void spread(const Quad v, float *f) { take(v, f); }
+__device__ __forceinline__ Quad gather(const float *f) { return give(f); }
+#else
+typedef uint2 Quad;
+__device__ __forceinline__ void spread(const Quad v, float *f) {
+  unpack(v.x, f[0], f[1]); unpack(v.y, f[2], f[3]);
+}
+__device__ __forceinline__ Quad gather(const float *f) {
+  return make_uint2(pack(f[0], f[1]), pack(f[2], f[3]));
+}
+#endif
+#define QUADS (CHANNELS / 4)
+#define NORM_WARPS ((QUADS + 31) / 32)
+
+// Sums of four values over a warp at once: lane l has that of v[l / 8]. Each of the four is added
+// in the same order.
+__device__ __forceinline__ float four_sums(const float *v, int lane) {
+  const bool high = lane & 16, odd = lane & 8;
+  const float a = (high ? v[2] : v[0]) + __shfl_xor_sync(0xffffffffu, high ? v[0] : v[2], 16);
+  const float b = (high ? v[3] : v[1]) + __shfl_xor_sync(0xffffffffu, high ? v[1] : v[3], 16);
+  float sum = (odd ? b : a) + __shfl_xor_sync(0xffffffffu, odd ? a : b, 8);
+  #pragma unroll
+  for (int d = 4; d > 0; d >>= 1) sum += __shfl_xor_sync(0xffffffffu, sum, d);
+  return sum;
+}
+// The same over the block; `parts` is used once. Whole warps only.
+__device__ __forceinline__ void block_sums(float *v, float (*parts)[4]) {
   const int lane = threadIdx.x & 31;
-  const int token = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
-  if (token >= rows * frames) return;
-  const int frame = token % frames, item = token / frames % items;
-  // A lane a tap, so that their symbols come with one load.
-  const u32 there = __ballot_sync(
-      0xffffffffu, lane < 7 && kept(lengths, masked, item, frame + lane - 3, frames));
-  size_t from[7];
+  const float mine = four_sums(v, lane);
+  if ((lane & 7) == 0) parts[threadIdx.x >> 5][lane >> 3] = mine;
+  __syncthreads();
   #pragma unroll
-  for (int t = 0; t < 7; t++) {
+  for (int n = 0; n < 4; n++) {
+    v[n] = parts[0][n];
+    #pragma unroll
+    for (int w = 1; w < NORM_WARPS; w++) v[n] += parts[w][n];
+  }
+}
+
+// out = layer_norm(convolution of 7 frames, channel by channel, over x + offset). A block: four
+// frames of one row, a thread four channels of them, so that a frame is read once and the taps'
+// weights once, all before anything waits. Frames that are not kept count as 0, whatever they hold.
+// about (11, CHANNELS): 7 taps, bias, the norm's weight and bias, offset. x, out (rows, frames,
+// CHANNELS).
+extern "C" __global__ void __launch_bounds__(32 * NORM_WARPS)
+dw_norm(const Quad *x, const Quad *about, const long long *lengths, const long long *masked,
+        Quad *out, int items, int frames) {
+  __shared__ __align__(16) float sums[NORM_WARPS][4], squares[NORM_WARPS][4];
+  const int lane = threadIdx.x & 31, first = 4 * blockIdx.x, row = blockIdx.y;
+  const bool idle = threadIdx.x >= QUADS;
+  const int at = idle ? 0 : threadIdx.x;
+  const Quad *mine = x + (size_t)row * frames * QUADS + at;
+  Quad seen[10], taps[7];
+  #pragma unroll
+  for (int r = 0; r < 10; r++) {
     // A frame that is there in memory, so that loads need not wait for what counts.
-    const int n = frame + t - 3;
-    from[t] = (size_t)(n >= 0 && n < frames ? token + t - 3 : token) * VECTORS;
+    const int n = first + r - 3;
+    seen[r] = mine[(size_t)(n < 0 ? 0 : n < frames ? n : frames - 1) * QUADS];
   }
-  float f[MINE][PER];
-  float sum = 0.f;
   #pragma unroll
-  for (int i = 0; i < MINE; i++) {
-    const int at = lane + 32 * i;
-    if (at >= VECTORS) continue;
-    float offset[PER];
-    take(about[10 * VECTORS + at], offset);
-    take(about[7 * VECTORS + at], f[i]);
+  for (int t = 0; t < 7; t++) taps[t] = about[t * QUADS + at];
+  float bias[4], offset[4];
+  spread(about[7 * QUADS + at], bias);
+  spread(about[10 * QUADS + at], offset);
+  // A lane a frame, so that their symbols come with one load.
+  const u32 there = __ballot_sync(
+      0xffffffffu, lane < 10 && kept(lengths, masked, row % items, first + lane - 3, frames));
+  // How a frame is added up must not depend on its place here: each step is spelled out.
+  float f[4][4];
+  #pragma unroll
+  for (int n = 0; n < 4; n++)
     #pragma unroll
-    for (int t = 0; t < 7; t++) {
-      float v[PER], w[PER];
-      take(x[from[t] + at], v);
-      take(about[t * VECTORS + at], w);
+    for (int j = 0; j < 4; j++) f[n][j] = bias[j];
+  float w[7][4];
+  #pragma unroll
+  for (int t = 0; t < 7; t++) spread(taps[t], w[t]);
+  #pragma unroll
+  for (int r = 0; r < 10; r++) {
+    float v[4];
+    spread(seen[r], v);
+    #pragma unroll
+    for (int j = 0; j < 4; j++) v[j] = there >> r & 1 ? v[j] + offset[j] : 0.f;
+    #pragma unroll
+    for (int n = 0; n < 4; n++) {
+      if (r < n || r > n + 6) continue;
       #pragma unroll
-      for (int j = 0; j < PER; j++) f[i][j] += w[j] * (there >> t & 1 ? v[j] + offset[j] : 0.f);
+      for (int j = 0; j < 4; j++) f[n][j] = fmaf(w[r - n][j], v[j], f[n][j]);
     }
-    #pragma unroll
-    for (int j = 0; j < PER; j++) sum += f[i][j];
   }
-  const float mean = warp_sum(sum) * (1.f / CHANNELS);
-  float square = 0.f;
+  // On their way while the block adds up.
+  const Quad scale = about[8 * QUADS + at], shift = about[9 * QUADS + at];
+  float mean[4], inverse[4];
   #pragma unroll
-  for (int i = 0; i < MINE; i++) {
-    if (lane + 32 * i >= VECTORS) continue;
+  for (int n = 0; n < 4; n++) mean[n] = idle ? 0.f : (f[n][0] + f[n][1]) + (f[n][2] + f[n][3]);
+  block_sums(mean, sums);
+  #pragma unroll
+  for (int n = 0; n < 4; n++) {
+    float square = 0.f;
     #pragma unroll
-    for (int j = 0; j < PER; j++) { const float d = f[i][j] - mean; square += d * d; }
+    for (int j = 0; j < 4; j++) {
+      f[n][j] = fmaf(mean[n], -1.f / CHANNELS, f[n][j]);
+      square = fmaf(f[n][j], f[n][j], square);
+    }
+    inverse[n] = idle ? 0.f : square;
   }
-  const float inverse = rsqrtf(warp_sum(square) * (1.f / CHANNELS) + EPS);
+  block_sums(inverse, squares);
+  if (idle) return;
+  float weight[4];
+  spread(scale, weight);
+  spread(shift, bias);
   #pragma unroll
-  for (int i = 0; i < MINE; i++) {
-    const int at = lane + 32 * i;
-    if (at >= VECTORS) continue;
-    float w[PER], b[PER];
-    take(about[8 * VECTORS + at], w);
-    take(about[9 * VECTORS + at], b);
+  for (int n = 0; n < 4; n++) {
+    if (first + n >= frames) return;
+    inverse[n] = rsqrtf(fmaf(inverse[n], 1.f / CHANNELS, EPS));
     #pragma unroll
-    for (int j = 0; j < PER; j++) f[i][j] = (f[i][j] - mean) * inverse * w[j] + b[j];
-    out[(size_t)token * VECTORS + at] = give(f[i]);
+    for (int j = 0; j < 4; j++) f[n][j] = fmaf(f[n][j] * inverse[n], weight[j], bias[j]);
+    out[((size_t)row * frames + first + n) * QUADS + at] = gather(f[n]);
   }
 }
 

@@ -107,21 +107,23 @@ def convolutions(conv: HopperConv, plain: TorchOps, tiles: tuple[int, ...]) -> b
     return all(_same_rows(conv(h.clone(), lengths, tile), h, plain, lengths) for tile in tiles)
 
 
-# Items and frames: within one round of a block's threads, and over several with a tail.
-_TEXTS = ((1, 64), (2, 1061))
+# Frames of a bucket and of each item in it: one that fills it, within one round of a block's
+# threads, and two over several with a tail.
+_TEXTS = ((65, (65,)), (1061, (1052, 530)))
 
 
 @torch.inference_mode()
 def text(own: TextEncoder, plain: TorchOps) -> bool:
-    """Whether `own` encodes as plain torch does: ragged lengths, texts that end before them, one
-    that fills its item, frames outside."""
+    """Whether `own` encodes as plain torch does: ragged lengths, one of all frames, a text that ends
+    before its item and one that fills it, frames outside."""
     weights = plain._weights
     arch, device = weights.arch, weights.device
     generator = torch.Generator(device).manual_seed(2)
-    for items, frames in _TEXTS:
+    for frames, held in _TEXTS:
+        items = len(held)
         symbols = weights.text_table.shape[0]
         tokens = torch.randint(1, symbols, (items, frames), generator=generator, device=device)
-        lengths = torch.tensor([frames - 9, frames // 2][:items], device=device)
+        lengths = torch.tensor(held, device=device)
         tokens[0, frames // 3 :] = 0
         positions = embed.text_positions(arch.text_dim, frames, device).to(weights.dtype)
         got, want = own(tokens, lengths, positions), plain.text(tokens, lengths, positions)
@@ -153,10 +155,10 @@ def vocos(blocks: vocoder.Blocks, w: vocoder.VocosWeights) -> bool:
     lengths; what lies outside is large."""
     device = w.window.device
     draw = _Draw(device, torch.float32)
-    for items, frames in _TEXTS:
-        lengths = torch.tensor([frames - 9, frames // 2][:items], device=device)
+    for frames, held in _TEXTS:
+        lengths = torch.tensor(held, device=device)
         inside = vocoder.within(lengths, frames)
-        x = draw(items, frames, w.norm_w.shape[0])
+        x = draw(len(held), frames, w.norm_w.shape[0])
         x = torch.where(inside > 0, x, 100 * x)
         want = vocoder.backbone(w, x, inside) - x
         got = blocks(x.clone(), lengths) - x
