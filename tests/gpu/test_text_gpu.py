@@ -4,6 +4,7 @@ Needs CUDA; nothing of upstream."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import os
@@ -204,8 +205,9 @@ def test_captured_it_is_the_same(ops: Any) -> None:
 
 @pytest.mark.parametrize(("items", "frames"), [(1, 64), (1, 1312), (4, 480)])
 def test_the_vocoder(vocos: Any, items: int, frames: int) -> None:
-    from f5_tts.fast import convnext, vocoder
+    from f5_tts.fast import convnext, istft, vocoder
 
+    inverse = istft.inverse_stft(vocos, None)
     lengths = torch.tensor([frames, frames // 2, 5, frames - 1][:items], device="cuda")
     mel = 2 * draw(items, frames, 100) - 2
     with torch.inference_mode():
@@ -216,17 +218,96 @@ def test_the_vocoder(vocos: Any, items: int, frames: int) -> None:
         for fast, bound in ((False, 2e-5), (True, 2e-3)):
             blocks = convnext.vocos_blocks(vocos, None, tanh=fast)
             with vocoder.fp32_products(tf32=fast):
-                got = vocoder.decode(vocos, mel, lengths, blocks)
+                waves = [vocoder.decode(vocos, mel, lengths, blocks, i) for i in (None, inverse)]
             for item, length in enumerate(lengths.tolist()):
                 samples = vocoder.samples_for(vocos, length)
-                assert relative(got[item, :samples], want[item, :samples].double()) < bound
+                for got in waves:
+                    assert relative(got[item, :samples], want[item, :samples].double()) < bound
+
+
+def spectrum(frames: int, items: int = 3) -> Any:
+    """As the head may give it: magnitudes of which some are too large, phases of many turns."""
+    given = draw(items, frames, 1026)
+    given[..., :513] *= 2
+    given[..., 513:] *= 40
+    given[0, 0, 514] = 3e5  # beyond what is reduced in a few multiplications
+    return given
+
+
+@pytest.mark.parametrize("frames", FRAMES)
+@pytest.mark.parametrize("padding", ["center", "same"])
+def test_the_inverse_transform(vocos: Any, padding: str, frames: int) -> None:
+    """As near to fp64 as plain torch is; what lies outside is NaN."""
+    from f5_tts.fast import istft, vocoder
+
+    w = dataclasses.replace(vocos, padding=padding)
+    wide = dataclasses.replace(w, window=w.window.double())
+    own, given = istft.inverse_stft(w, None), spectrum(frames)
+    lengths = torch.tensor([frames, max(1, frames // 2), 1], device="cuda")
+    inside = vocoder.within(lengths, frames)
+    want = vocoder.inverse_stft(wide, *vocoder.polar(given.double()), inside.double())
+    theirs = vocoder.inverse_stft(w, *vocoder.polar(given), inside)
+    got = own(torch.where(inside > 0, given, math.nan), lengths)
+    assert got.shape == want.shape and got.isfinite().all()
+    for item, length in enumerate(lengths.tolist()):
+        samples = vocoder.samples_for(w, length)
+        if samples:
+            bound = 1.5 * relative(theirs[item, :samples], want[item, :samples]) + 1e-7
+            assert relative(got[item, :samples], want[item, :samples]) < min(bound, 1e-5)
+
+
+def test_samples_have_the_same_bits_in_a_longer_bucket(vocos: Any) -> None:
+    """Of both kernels by themselves: what the library's transform does is the library's."""
+    from f5_tts.fast import istft
+
+    module, frames = istft.inverse_stft(vocos, None)._module, 451
+    lengths, results = torch.tensor([frames], device="cuda"), []
+    given, pieces = spectrum(512, items=1), draw(1, 512, 1024, seed=1)
+    for bucket in (frames, 480, 512):
+        head, parts = given[:, :bucket].contiguous(), pieces[:, :bucket].contiguous()
+        bins = torch.empty(1, bucket, 513, dtype=torch.complex64, device="cuda")
+        wave = torch.empty(1, 256 * (bucket - 1), device="cuda")
+        many, vectors = -(-bucket * 513 // 256), wave.shape[1] // 4
+        module.launch("head_bins", (many, 1, 1), 256, head, bins, bucket)
+        module.launch(
+            "overlap_add", (-(-vectors // 256), 1, 1), 256,
+            parts, vocos.window, lengths, wave, bucket, vectors,
+        )  # fmt: skip
+        results.append((bins[:, :frames], wave[:, : 256 * (frames - 1)]))
+    for bins, wave in results[1:]:
+        assert torch.equal(torch.view_as_real(bins), torch.view_as_real(results[0][0]))
+        assert torch.equal(wave, results[0][1])
+
+
+def test_a_captured_vocoder_is_the_same(vocos: Any) -> None:
+    """A plan's graph, which writes into the plan's own samples, gives what a call gives."""
+    from f5_tts.fast import convnext, istft, vocoder
+    from f5_tts.fast.plan import VocoderPlan
+
+    inverse = istft.inverse_stft(vocos, None)
+    blocks = convnext.vocos_blocks(vocos, None, tanh=True)
+    with torch.inference_mode():
+        pool = torch.cuda.graph_pool_handle()
+        plan = VocoderPlan(vocos, 480, 2, 100, pool, tf32=True, blocks=blocks, inverse=inverse)
+        assert plan.captured
+        for held in ((480, 100), (7, 333)):
+            mels = [2 * draw(length, 100, seed=length) - 2 for length in held]
+            waves = [wave.clone() for wave in plan(mels)]
+            with vocoder.fp32_products(tf32=True):
+                want = vocoder.decode(vocos, plan._mel, plan._lengths, blocks, inverse)
+            for item, wave in enumerate(waves):
+                assert wave.shape[0] == vocoder.samples_for(vocos, held[item])
+                assert torch.equal(wave, want[item, : wave.shape[0]])
 
 
 def test_the_trials_pass_what_is_right(ops: Any, vocos: Any) -> None:
-    from f5_tts.fast import convnext, trial
+    from f5_tts.fast import convnext, istft, trial
 
     own, plain, _ = ops
     assert trial.text(own._text, plain)
+    for padding in ("center", "same"):
+        w = dataclasses.replace(vocos, padding=padding)
+        assert trial.inverse(istft.inverse_stft(w, None), w)
     for tanh in (True, False):
         assert trial.vocos(convnext.vocos_blocks(vocos, None, tanh=tanh), vocos)
 
@@ -234,8 +315,9 @@ def test_the_trials_pass_what_is_right(ops: Any, vocos: Any) -> None:
 def test_code_that_cannot_be_loaded_is_plain_torch(
     ops: Any, vocos: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Text encoder and vocoder each by themselves, with one sentence each; the rest stays."""
-    from f5_tts.fast import convnext, cuda_text, nvrtc
+    """Text encoder, the vocoder's blocks and its inverse STFT each by themselves, with one sentence
+    each; the rest stays."""
+    from f5_tts.fast import convnext, cuda_istft, cuda_text, istft, nvrtc
     from f5_tts.fast.engine import Engine
     from f5_tts.fast.switches import Switches
 
@@ -247,15 +329,17 @@ def test_code_that_cannot_be_loaded_is_plain_torch(
     )
     for size in sizes:
         nvrtc.compiled(cuda_text.SOURCE, f"sm_{major}{minor}", size, tmp_path)
+    size = istft.defines_for(vocos)
+    nvrtc.compiled(cuda_istft.SOURCE, f"sm_{major}{minor}", size, tmp_path)
     for path in tmp_path.glob("*.cubin"):
         path.unlink()
         nvrtc._keep(path, b"no machine code" * 100)
     engine = Engine(weights, vocos, Switches(), cache_dir=tmp_path)
     assert engine.machine.ops.fused and engine.machine.ops._text is None
-    assert engine._vocos_blocks is None
+    assert engine._vocos_blocks is None and engine._vocos_inverse is None
     missing = [line.partition(":")[0] for line in engine.machine.ops.missing]
-    assert missing == ["text encoder", "vocoder"]
-    assert len([r for r in caplog.records if "which costs time" in r.getMessage()]) == 2
+    assert missing == ["text encoder", "vocoder", "inverse STFT"]
+    assert len([r for r in caplog.records if "which costs time" in r.getMessage()]) == 3
 
 
 def test_samples_arrive_whole(vocos: Any) -> None:

@@ -305,7 +305,7 @@ SPOILED = {
     "a norm of the next frame": ("(odd ? b : a)", "(odd ? a : b)"),
     "a norm without a warp": ("w < NORM_WARPS; w++", "w < NORM_WARPS - 1; w++"),
     "deviation from zero": ("fmaf(mean[n], -1.f / CHANNELS, f[n][j])", "f[n][j]"),
-    "the last frame not written": ("first + n >= frames)", "first + n >= frames - 1)"),
+    "the last frame read": ("n < frames ? n : frames - 1", "n < frames - 1 ? n : frames - 2"),
     "responses of half a row": ("for (int d = 16; d > 0", "for (int d = 8; d > 0"),
     "a warp that is left out": ("w < 16; w++", "w < 15; w++"),
     "one round of frames": ("n < length; n += 256", "n < length; n += 1 << 20"),

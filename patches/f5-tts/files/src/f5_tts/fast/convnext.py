@@ -6,13 +6,12 @@ Both are held against their definitions in plain torch, `embed.encode_text` and 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from f5_tts.fast.count import size
 from f5_tts.fast.cuda_text import ENERGY_VECTORS, NORM_FRAMES, SCALE_FRAMES, SOURCE
-from f5_tts.fast.nvrtc import KernelsUnavailable, Module, compiled
+from f5_tts.fast.nvrtc import KernelsUnavailable, Launches, loaded
 from f5_tts.fast.ops import TorchOps
 from f5_tts.fast.vocoder import VocosBlock, VocosWeights
 from f5_tts.fast.weights import TextBlock, Weights
@@ -20,7 +19,6 @@ from torch import Tensor
 
 __all__ = ["ConvNext", "TextEncoder", "VocosBlocks", "text_encoder", "vocos_blocks"]
 
-MIN_CAPABILITY = (8, 0)
 # A block of `dw_norm` has a thread for four channels; the response norm's has all in shared memory.
 MAX_CHANNELS = 1024
 MAX_HIDDEN = 4096
@@ -37,36 +35,14 @@ def defines_for(channels: int, hidden: int, dtype: torch.dtype) -> dict[str, int
     return {"WIDE": int(dtype == torch.float32), "CHANNELS": channels, "HIDDEN": hidden}
 
 
-class Launches(Protocol):
-    """As `nvrtc.Module`."""
-
-    def launch(
-        self,
-        name: str,
-        grid: tuple[int, int, int],
-        threads: int,
-        *arguments: Tensor | int | None,
-        work: tuple[int, int] | None = None,
-    ) -> None: ...
-
-
 def build(
     channels: int, hidden: int, dtype: torch.dtype, device: torch.device, cache_dir: Path | None
 ) -> ConvNext:
     """Compiled and loaded, or read from `cache_dir`. `hidden`: channels of the response norm, 0 for
     none. KernelsUnavailable says why not."""
-    if device.index not in (None, torch.cuda.current_device()):
-        raise KernelsUnavailable(f"the weights are on {device}, not on the current device")
-    capability = torch.cuda.get_device_capability(device)
-    if capability < MIN_CAPABILITY:
-        raise KernelsUnavailable(f"no kernels for compute capability {capability}")
+    names = NAMES if hidden else NAMES[:3]
     defines = defines_for(channels, hidden, dtype)
-    target = f"sm_{capability[0]}{capability[1]}"
-    module = Module(compiled(SOURCE, target, defines, cache_dir))
-    # Nothing is looked up while a graph is captured.
-    for name in NAMES if hidden else NAMES[:3]:
-        module.ready(name)
-    return ConvNext(module, dtype)
+    return ConvNext(loaded(SOURCE, names, defines, device, cache_dir), dtype)
 
 
 class ConvNext:

@@ -1,9 +1,9 @@
 """CUDA C++ of the ConvNeXt blocks, for the text encoder and the vocoder, on any chip.
 
-A depthwise convolution with the LayerNorm behind it is one kernel, a block four frames; the response
-norm of ConvNeXt-V2 is two. They are bound by memory, so there is nothing in them for one chip
-alone: no shared pipeline, no matrix instruction, no dependent launch. They compute in fp32, round
-once, and add in an order that only the frame decides, so a longer bucket gives the same bits.
+A depthwise convolution with the LayerNorm behind it is one kernel, a block four frames; the
+response norm of ConvNeXt-V2 is two. They are bound by memory, so there is nothing in them for one
+chip alone: no shared pipeline, no matrix instruction, no dependent launch. They compute in fp32,
+round once, and add in an order that only the frame decides, so a longer bucket gives the same bits.
 
 Compile-time constants: `WIDE` (1: fp32, 0: fp16), `CHANNELS`, `HIDDEN` (channels of the response
 norm), both multiples of 8. Every tensor's rows are 16-byte vectors of `PER` channels.

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from f5_tts.fast import attention, vocoder
@@ -29,6 +29,7 @@ SHORT_FRAMES = 640
 MAX_FRAMES = 8192
 MAX_BATCH = 16
 log = logging.getLogger(__name__)
+Part = TypeVar("Part")
 
 # Below this strength upstream computes no unconditioned half.
 NO_GUIDANCE = 1e-5
@@ -88,7 +89,7 @@ class Engine:
             fused_qkv=switches.fused_qkv,
             graphs=switches.graphs and cuda,
         )
-        self._vocos_blocks = _choose_blocks(vocos, switches, ops, cache_dir)
+        self._vocos_blocks, self._vocos_inverse = _choose_vocoder(vocos, switches, ops, cache_dir)
         self._outbox = Outbox()
         self._compiling: Machine | None = None
         self.bucket = bucket if bucket is not None else (CUDA_BUCKET if cuda else 1)
@@ -187,6 +188,7 @@ class Engine:
             return VocoderPlan(
                 vocos, frames, items, mel, self._pool,
                 tf32=self.switches.vocoder_tf32, blocks=self._vocos_blocks,
+                inverse=self._vocos_inverse,
             )  # fmt: skip
 
         if self.bucket == 1 and self._pool is None:
@@ -330,30 +332,52 @@ def _choose_ops(weights: Weights, switches: Switches, cache_dir: Path | None) ->
     return TorchOps(weights, gelu_epilogue=switches.gelu_epilogue)
 
 
-def _choose_blocks(
+def _choose_vocoder(
     vocos: vocoder.VocosWeights | None, switches: Switches, ops: TorchOps, cache_dir: Path | None
-) -> vocoder.Blocks | None:
-    """Our kernels for the vocoder's blocks, where they are wanted and work."""
+) -> tuple[vocoder.Blocks | None, vocoder.Inverse | None]:
+    """Our kernels for the vocoder's blocks and for its inverse STFT, where they are wanted and
+    work, each by itself."""
     wanted = switches.kernels and switches.text_kernels
     if vocos is None or not wanted or vocos.window.device.type != "cuda":
-        return None
+        return None, None
     from f5_tts.fast import trial
     from f5_tts.fast.convnext import vocos_blocks
-    from f5_tts.fast.nvrtc import KernelsUnavailable
+    from f5_tts.fast.istft import inverse_stft
 
-    try:
+    def blocks(w: vocoder.VocosWeights) -> tuple[vocoder.Blocks, bool]:
         tanh = switches.vocoder_tf32 and switches.gelu_epilogue
-        blocks = vocos_blocks(vocos, cache_dir, tanh=tanh)
+        made = vocos_blocks(w, cache_dir, tanh=tanh)
         with vocoder.fp32_products(tf32=switches.vocoder_tf32):
-            right = trial.vocos(blocks, vocos)
-        # What the trial held belongs to the requests now.
-        torch.cuda.empty_cache()
-        if not right:
-            raise KernelsUnavailable("it computes wrongly here")
-        return blocks
+            return made, trial.vocos(made, w)
+
+    def inverse(w: vocoder.VocosWeights) -> tuple[vocoder.Inverse, bool]:
+        made = inverse_stft(w, cache_dir)
+        return made, trial.inverse(made, w)
+
+    chosen = (
+        _where_right(blocks, vocos, "vocoder", ops),
+        _where_right(inverse, vocos, "inverse STFT", ops),
+    )
+    # What the trials held belongs to the requests now.
+    torch.cuda.empty_cache()
+    return chosen
+
+
+def _where_right(
+    make: Callable[[vocoder.VocosWeights], tuple[Part, bool]],
+    vocos: vocoder.VocosWeights,
+    what: str,
+    ops: TorchOps,
+) -> Part | None:
+    """What `make` makes, if it can and says that it is right; else one line in the log."""
+    try:
+        made, right = make(vocos)
+        if right:
+            return made
+        reason = "it computes wrongly here"
     except RuntimeError as error:
         # No NVRTC or driver for them, or a library that has no such product.
         reason = str(error).strip().splitlines()[0][:300]
-        ops.missing = (*ops.missing, f"vocoder: {reason}")
-        log.warning("not in use, which costs time: our kernels of the vocoder: %s", reason)
+    ops.missing = (*ops.missing, f"{what}: {reason}")
+    log.warning("not in use, which costs time: our kernels of the %s: %s", what, reason)
     return None

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from f5_tts.fast import count
@@ -30,6 +30,8 @@ _TWICE = {
 }  # fmt: skip
 
 
+# What kernels for any chip are compiled for at the least.
+MIN_CAPABILITY = (8, 0)
 _DRIVER = ("libcuda.so.1", "libcuda.so")
 # A driver from here on captures dependent launches in graphs.
 _DEPENDENT_IN_GRAPHS = 12030
@@ -232,6 +234,19 @@ class TensorMap:
         )
 
 
+class Launches(Protocol):
+    """`Module`, as kernels for any chip use it."""
+
+    def launch(
+        self,
+        name: str,
+        grid: tuple[int, int, int],
+        threads: int,
+        *arguments: torch.Tensor | int | None,
+        work: tuple[int, int] | None = None,
+    ) -> None: ...
+
+
 class Module:
     """Kernels loaded on the current device; launched on torch's current stream."""
 
@@ -330,3 +345,24 @@ class Module:
                 check(self._driver, "cuFuncSetAttribute", function, _MAX_DYNAMIC_SHARED, shared)
             self._functions[name] = function
         return function
+
+
+def loaded(
+    source: str,
+    names: Sequence[str],
+    defines: Mapping[str, int],
+    device: torch.device,
+    cache_dir: Path | None,
+) -> Module:
+    """Kernels for any chip on `device`, compiled or read from `cache_dir`, each of them found, so
+    that nothing is looked up while a graph is captured. KernelsUnavailable says why not."""
+    if device.index not in (None, torch.cuda.current_device()):
+        raise KernelsUnavailable(f"the weights are on {device}, not on the current device")
+    capability = torch.cuda.get_device_capability(device)
+    if capability < MIN_CAPABILITY:
+        raise KernelsUnavailable(f"no kernels for compute capability {capability}")
+    target = f"sm_{capability[0]}{capability[1]}"
+    module = Module(compiled(source, target, defines, cache_dir))
+    for name in names:
+        module.ready(name)
+    return module

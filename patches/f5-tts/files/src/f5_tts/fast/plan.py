@@ -231,10 +231,11 @@ class VocoderPlan:
         *,
         tf32: bool = False,
         blocks: vocoder.Blocks | None = None,
+        inverse: vocoder.Inverse | None = None,
     ) -> None:
         device = weights.window.device
         self._weights = weights
-        self._tf32, self._blocks = tf32, blocks
+        self._tf32, self._blocks, self._inverse = tf32, blocks, inverse
         self._mel = torch.zeros(items, frames, mel, device=device)
         self._lengths = torch.full((items,), frames, dtype=torch.int64, device=device)
         self._wave = torch.zeros(items, vocoder.samples_for(weights, frames), device=device)
@@ -246,8 +247,9 @@ class VocoderPlan:
 
     def _run(self) -> None:
         with vocoder.fp32_products(tf32=self._tf32):
-            wave = vocoder.decode(self._weights, self._mel, self._lengths, self._blocks)
-            self._wave.copy_(wave)
+            vocoder.decode(
+                self._weights, self._mel, self._lengths, self._blocks, self._inverse, self._wave
+            )
 
     def __call__(self, mels: Sequence[Tensor]) -> list[Tensor]:
         """Waveforms (samples,) of mels (frames, mel), still on the device."""

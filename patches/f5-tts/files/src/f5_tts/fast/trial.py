@@ -107,15 +107,15 @@ def convolutions(conv: HopperConv, plain: TorchOps, tiles: tuple[int, ...]) -> b
     return all(_same_rows(conv(h.clone(), lengths, tile), h, plain, lengths) for tile in tiles)
 
 
-# Frames of a bucket and of each item in it: one that fills it, within one round of a block's
-# threads, and two over several with a tail.
-_TEXTS = ((65, (65,)), (1061, (1052, 530)))
+# Frames of a bucket and of each item in it: within one round of a block's threads, one of them
+# filling the bucket, and over several rounds with a tail.
+_TEXTS = ((65, (40, 65)), (1061, (1052, 530)))
 
 
 @torch.inference_mode()
 def text(own: TextEncoder, plain: TorchOps) -> bool:
-    """Whether `own` encodes as plain torch does: ragged lengths, one of all frames, a text that ends
-    before its item and one that fills it, frames outside."""
+    """Whether `own` encodes as plain torch does: ragged lengths, one of all frames, a text that
+    ends before its item and one that fills it, frames outside."""
     weights = plain._weights
     arch, device = weights.arch, weights.device
     generator = torch.Generator(device).manual_seed(2)
@@ -164,6 +164,33 @@ def vocos(blocks: vocoder.Blocks, w: vocoder.VocosWeights) -> bool:
         got = blocks(x.clone(), lengths) - x
         for row, length in enumerate(lengths.tolist()):
             if not same(got[row, :length], want[row, :length]):
+                return False
+    return True
+
+
+# As `_TEXTS`, around the inverse FFT.
+_SPECTRA = ((9, (9, 5, 2, 1)), (701, (701, 333)))
+
+
+@torch.inference_mode()
+def inverse(own: vocoder.Inverse, w: vocoder.VocosWeights) -> bool:
+    """Whether `own` gives the samples that plain torch gives within ragged lengths: magnitudes of
+    which many are too large, phases of several turns, and nothing that is a number outside."""
+    draw = _Draw(w.window.device, torch.float32)
+    for frames, held in _SPECTRA:
+        lengths = torch.tensor(held, device=w.window.device)
+        inside = vocoder.within(lengths, frames)
+        bins = w.n_fft // 2 + 1
+        head = draw(len(held), frames, 2 * bins)
+        head[..., :bins] *= 3
+        head[..., bins:] *= 30
+        want = vocoder.inverse_stft(w, *vocoder.polar(head), inside)
+        # What is not written stays what is not a number.
+        got = torch.full_like(want, float("nan"))
+        own(torch.where(inside > 0, head, float("nan")), lengths, got)
+        for row, length in enumerate(held):
+            samples = vocoder.samples_for(w, length)
+            if not same(got[row, :samples], want[row, :samples]):
                 return False
     return True
 

@@ -2,7 +2,7 @@
 
 `torch.istft` checks its window on the host, which stalls the stream and cannot be captured in a
 CUDA graph. Here the inverse transform is an inverse FFT, four shifted sums (the hop is a quarter
-of the window) and a division by the window envelope.
+of the window) and a division by the window envelope: the definition that `istft` is held against.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,13 @@ MAX_MAGNITUDE = 1e2
 
 # What `backbone` computes, from (items, frames, channels), which it may write over, and lengths.
 Blocks = Callable[[Tensor, Tensor], Tensor]
+
+
+class Inverse(Protocol):
+    """What `polar` and `inverse_stft` compute: from the head's output (items, frames, 2 * bins) and
+    lengths to samples, in `out` where it is given."""
+
+    def __call__(self, head: Tensor, lengths: Tensor, out: Tensor | None = None) -> Tensor: ...
 
 
 class UnsupportedVocoder(ValueError):
@@ -178,6 +185,11 @@ def samples_for(weights: VocosWeights, frames: int) -> int:
     return (frames - 1) * weights.hop if weights.padding == "center" else frames * weights.hop
 
 
+def trim_of(weights: VocosWeights) -> int:
+    """Samples of the overlapped frames that are cut off in front and behind."""
+    return (weights.n_fft if weights.padding == "center" else weights.n_fft - weights.hop) // 2
+
+
 @contextmanager
 def fp32_products(*, tf32: bool) -> Iterator[None]:
     """Whether fp32 matrix products inside may use TF32 (the convolutions do by torch's default)."""
@@ -199,17 +211,22 @@ def backbone(w: VocosWeights, x: Tensor, inside: Tensor) -> Tensor:
     return x
 
 
-def spectrum(
+def head(
     w: VocosWeights, mel: Tensor, lengths: Tensor, inside: Tensor, blocks: Blocks | None = None
-) -> tuple[Tensor, Tensor]:
-    """Backbone and head: (items, frames, mel) to magnitude and phase, (items, frames, bins)."""
+) -> Tensor:
+    """Backbone and head: (items, frames, mel) to (items, frames, 2 * bins), see `polar`."""
     # Where, not times: what lies outside may be anything, and NaN times 0 is NaN.
     mel = torch.where(inside > 0, mel, 0.0)
     x = F.conv1d(mel.transpose(1, 2), w.embed_w, w.embed_b, padding=3).transpose(1, 2)
     x = F.layer_norm(x, (x.shape[-1],), w.norm_w, w.norm_b, NORM_EPS)
     x = backbone(w, x, inside) if blocks is None else blocks(x, lengths)
     x = F.layer_norm(x, (x.shape[-1],), w.last_w, w.last_b, NORM_EPS)
-    magnitude, phase = F.linear(x, w.out_w, w.out_b).chunk(2, dim=-1)
+    return F.linear(x, w.out_w, w.out_b)
+
+
+def polar(head: Tensor) -> tuple[Tensor, Tensor]:
+    """The head's output to magnitude and phase, (items, frames, bins) each."""
+    magnitude, phase = head.chunk(2, dim=-1)
     return magnitude.exp().clamp(max=MAX_MAGNITUDE), phase
 
 
@@ -218,7 +235,7 @@ def inverse_stft(w: VocosWeights, magnitude: Tensor, phase: Tensor, inside: Tens
     frames = torch.fft.irfft(torch.polar(magnitude, phase), w.n_fft, dim=-1)
     total = _overlap_add(frames * w.window * inside, w.hop)
     envelope = _overlap_add(w.window.square() * inside, w.hop)
-    trim = w.n_fft // 2 if w.padding == "center" else (w.n_fft - w.hop) // 2
+    trim = trim_of(w)
     total, envelope = total[:, trim:-trim], envelope[:, trim:-trim]
     return total / torch.where(envelope > 1e-11, envelope, 1.0)
 
@@ -239,12 +256,23 @@ def within(lengths: Tensor, frames: int) -> Tensor:
     return (steps.unsqueeze(0) < lengths.unsqueeze(1)).unsqueeze(-1).to(torch.float32)
 
 
-def decode(w: VocosWeights, mel: Tensor, lengths: Tensor, blocks: Blocks | None = None) -> Tensor:
+def decode(
+    w: VocosWeights,
+    mel: Tensor,
+    lengths: Tensor,
+    blocks: Blocks | None = None,
+    inverse: Inverse | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """(items, frames, mel) fp32 and frames per item (items,) int64 to samples; see `samples_for`.
-    `blocks`: in place of `backbone`."""
+    `blocks`, `inverse`: in place of `backbone`, of `polar` and `inverse_stft`. `out`: where the
+    samples go, contiguous; a new tensor without it."""
     inside = within(lengths, mel.shape[1])
-    magnitude, phase = spectrum(w, mel, lengths, inside, blocks)
-    return inverse_stft(w, magnitude, phase, inside)
+    spectrum = head(w, mel, lengths, inside, blocks)
+    if inverse is not None:
+        return inverse(spectrum, lengths, out)
+    wave = inverse_stft(w, *polar(spectrum), inside)
+    return wave if out is None else out.copy_(wave)
 
 
 def decode_with_torch(w: VocosWeights, mel: Tensor) -> Tensor:
@@ -253,6 +281,6 @@ def decode_with_torch(w: VocosWeights, mel: Tensor) -> Tensor:
         raise UnsupportedVocoder("torch.istft covers the padding `center` alone")
     lengths = torch.full((1,), mel.shape[0], device=mel.device)
     inside = torch.ones(1, mel.shape[0], 1, device=mel.device)
-    magnitude, phase = spectrum(w, mel.unsqueeze(0), lengths, inside)
+    magnitude, phase = polar(head(w, mel.unsqueeze(0), lengths, inside))
     bins = torch.polar(magnitude, phase).transpose(1, 2)
     return torch.istft(bins, w.n_fft, w.hop, w.n_fft, w.window, center=True)[0]
