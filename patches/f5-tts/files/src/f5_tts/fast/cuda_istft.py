@@ -25,7 +25,10 @@ head_bins(const float *head, float2 *bins, int tokens) {
   float sine, cosine;
   sincosf(phase, &sine, &cosine);
   const float size = expf(logarithm), magnitude = size > MOST ? (float)MOST : size;
-  bins[at] = make_float2(magnitude * cosine, magnitude * sine);
+  // The first and the last are real in a real signal; what is imaginary of them is dropped by some
+  // transforms and not by others.
+  const bool real = bin == 0 || bin == BINS - 1;
+  bins[at] = make_float2(magnitude * cosine, real ? 0.f : magnitude * sine);
 }
 
 // out (items, 4 * vectors) = the windowed frames of pieces (items, frames, 4 * HOP), each HOP
