@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 
-import soundfile
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -154,6 +153,8 @@ def bounds_of(host: Host, moment: Moment) -> roofline.Gpu | None:
 def _reference_s(host: Host, manifest: Manifest) -> float:
     """Length of the default voice's clip; the shortest of all, since a floor must not be too
     high."""
+    import soundfile
+
     found: list[float] = []
     for voice in manifest.voices:
         with contextlib.suppress(OSError, soundfile.SoundFileError):

@@ -12,14 +12,15 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ishowtts_ops.measure.fingerprint import Fingerprint
 from ishowtts_ops.measure.others import OTHERS
 from ishowtts_ops.measure.run import Run
-from ishowtts_ops.measure.stats import Values, student_quantile
+from ishowtts_ops.measure.stats import student_quantile
+
+if TYPE_CHECKING:
+    from ishowtts_ops.measure.stats import Values
 
 REFERENCE_RUNS = 12
 """The baseline and the first runs after it set the level together. Later ones do not: a box that
@@ -107,7 +108,7 @@ def learn(baseline: Run, runs: Sequence[Run] = (), resets: Collection[str] = ())
         ]
     since = [run for run in fit if run.started >= baseline.started]
     alike = [run for run in since if _rows(run) == _rows(baseline)][:REFERENCE_RUNS]
-    level = float(np.median([_log_level(run) for run in alike or [baseline]]))
+    level = median(_log_level(run) for run in alike or [baseline])
     apart, freedom = _apart(fit[-NOISE_RUNS:], {baseline.id, *resets}, (baseline, level))
     usual = median(_others(run) for run in alike or [baseline])
     return Noise(math.exp(level), *_spread(apart, freedom), max(1, len(alike)), usual)
@@ -196,6 +197,8 @@ def _apart(
         runs: oldest first.
         held: the baseline and its level; None where there is none.
     """
+    import numpy as np
+
     groups: dict[tuple[Any, ...], list[float]] = {}
     time = 0
     now: tuple[Any, ...] = ()
@@ -216,6 +219,8 @@ def _apart(
 def _spread(apart: Values, freedom: float) -> tuple[float, float]:
     """(standard deviation, degrees of freedom), with what was believed before there were runs;
     single wild runs are clipped."""
+    import numpy as np
+
     total = 0.0
     if freedom > 0:
         usual = max(1.4826 * float(np.median(np.abs(apart))), GUESS / 10)

@@ -1,6 +1,7 @@
 """Statistics of timings, which are few, skewed and have outliers: medians, ranks, resampling.
 
-Every random draw is seeded: the same samples give the same figures.
+Every random draw is seeded: the same samples give the same figures. numpy takes a tenth of a second
+to load, which only verbs that measure shall pay; so every function here imports it by itself.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Values = npt.NDArray[np.float64]
+    Values = NDArray[np.float64]
 
 RESAMPLES = 2000
 _SEED = 1
@@ -61,6 +64,8 @@ class Shift:
 
 def summarize(values: Sequence[float]) -> Summary:
     """Raises ValueError for an empty sample."""
+    import numpy as np
+
     data = _array(values)
     if not data.size:
         raise ValueError("there are no samples")
@@ -86,6 +91,8 @@ def shift(first: Sequence[float], second: Sequence[float]) -> Shift:
     Raises:
         ValueError: one is empty or holds a value that is not positive.
     """
+    import numpy as np
+
     a, b = _array(first), _array(second)
     if not a.size or not b.size:
         raise ValueError("there are no samples")
@@ -114,12 +121,16 @@ def shift(first: Sequence[float], second: Sequence[float]) -> Shift:
 
 def ratio(first: Sequence[float], second: Sequence[float]) -> float:
     """`Shift.ratio` alone, without the interval, which takes longest."""
+    import numpy as np
+
     return float(np.exp(_hodges_lehmann(np.log(_array(first)), np.log(_array(second)))))
 
 
 def rank_test(first: Sequence[float] | Values, second: Sequence[float] | Values) -> float:
     """Two-sided p-value of the Mann–Whitney U test: exact for small samples without ties, else the
     normal approximation with corrections for ties and continuity."""
+    import numpy as np
+
     a, b = _array(first), _array(second)
     n, m = a.size, b.size
     if not n or not m:
@@ -155,14 +166,20 @@ def student_quantile(share: float, freedom: float) -> float:
 
 
 def _array(values: Sequence[float] | Values) -> Values:
+    import numpy as np
+
     return np.asarray(values, dtype=np.float64)
 
 
 def _hodges_lehmann(a: Values, b: Values) -> float:
+    import numpy as np
+
     return float(np.median(b[None, :] - a[:, None]))
 
 
 def _median_interval(data: Values) -> tuple[float | None, float | None]:
+    import numpy as np
+
     if data.size < 3:
         return None, None
     rng = np.random.default_rng(_SEED)
@@ -173,6 +190,8 @@ def _median_interval(data: Values) -> tuple[float | None, float | None]:
 
 def _ranks(values: Values) -> tuple[Values, Values]:
     """Mid-ranks from 1, and the sizes of the groups of equal values."""
+    import numpy as np
+
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     middles = ends - (counts - 1) / 2
@@ -183,6 +202,8 @@ def _ranks(values: Values) -> tuple[Values, Values]:
 def _rank_sum_counts(n: int, m: int) -> Values:
     """How many of the arrangements of n and m values have U = 0, 1 … n·m: the coefficients of the
     Gaussian binomial."""
+    import numpy as np
+
     counts = np.zeros(n * m + 1)
     counts[0] = 1.0
     for i in range(1, min(n, m) + 1):

@@ -209,11 +209,9 @@ class UnitsStep:
             for name in UNITS
             if f"{UNIT_DIR}/{name}" not in wanted and host.lexists(f"{UNIT_DIR}/{name}")
         ]
-        timers = [
-            name
-            for name in wanted_units(self.settings)
-            if name.endswith((".timer", ".path")) and not is_active(host, name)
-        ]
+        timers = _asleep(
+            host, [n for n in wanted_units(self.settings) if n.endswith((".timer", ".path"))]
+        )
         if not (texts or links or stale or timers):
             return None
         enable = sorted({link.rsplit("/", 1)[1] for link in links})
@@ -260,6 +258,13 @@ def is_active(host: Host, unit: str) -> bool:
     return host.query(["systemctl", "is-active", unit]).stdout.strip() == "active"
 
 
+def _asleep(host: Host, units: list[str]) -> list[str]:
+    """Those of the units that systemd does not call active."""
+    told = host.query(["systemctl", "is-active", *units]).stdout.split() if units else []
+    states = dict(zip(units, told, strict=False))
+    return [unit for unit in units if states.get(unit) != "active"]
+
+
 def remove_units(host: Host, log: Progress) -> None:
     """Stop and disable whatever of ours is installed; the files go when the ledger is undone."""
     here = [name for name in UNITS if host.lexists(f"{UNIT_DIR}/{name}")]
@@ -267,7 +272,8 @@ def remove_units(host: Host, log: Progress) -> None:
     for name in reversed(here):
         log(f"stopping {name}")
         host.run(["systemctl", "disable", "--now", name], timeout=120)
-        host.run(["systemctl", "reset-failed", name], timeout=20)
+    if here:
+        host.run(["systemctl", "reset-failed", *here], timeout=60)
 
 
 def _commands(

@@ -12,8 +12,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import soundfile
-
 from ishowtts_ops.config import DEFAULT_NFE, MANIFEST_PATH, Manifest, Settings, VoiceEntry
 from ishowtts_ops.errors import ConfigError, OpsError, Problem
 from ishowtts_ops.host import Host
@@ -112,6 +110,8 @@ def _problems(host: Host, voices: dict[str, VoiceEntry], pending: str | None) ->
 
 
 def _audio_problem(host: Host, box_path: str) -> str:
+    import soundfile  # with numpy a tenth of a second, which only those who ask shall pay
+
     if not host.is_file(box_path):
         return f"{box_path} is not on the box"
     try:

@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ishowtts_ops.errors import OpsError
 from ishowtts_ops.host import Host
 from ishowtts_ops.provision.f5_source import download, read_wheel
@@ -189,6 +187,8 @@ enabled = false
 def speak(host: Host, voice: SimVoice, box_path: str, *, pitch_hz: float) -> None:
     """A recording of the voice's text: by espeak-ng where this machine has it, else a hum of about
     the same length, which is no speech but lies in a voice's range."""
+    import numpy as np  # a tenth of a second, which every verb would pay for the demo
+
     real = host.path(box_path)
     if shutil.which("espeak-ng") is not None:
         argv = ["espeak-ng", "-v", voice.speaker, "-w", str(real), voice.text]

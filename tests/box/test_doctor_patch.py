@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ishowtts_ops.host import Host
-from ishowtts_ops.sim.checkout import make_checkout
+from ishowtts_ops.sim.checkout import VOICES, make_checkout
 from tests.box.conftest import BOARD
 from tests.support import rootfs
 from tests.support.container import Box, new_box
@@ -47,6 +47,7 @@ def installed(base: Path) -> Iterator[tuple[Box, Daemon]]:
             box_path=CHECKOUT,
             version="1.1.9",
             cache=rootfs.cache_folder() / "wheels",
+            voices=VOICES[:2],  # every start warms each of them
         )
         daemon = configure(
             box,

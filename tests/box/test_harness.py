@@ -51,6 +51,26 @@ def test_the_program_under_test_runs_for_a_service_without_rights(shared_box: Bo
     assert done.stdout.split() == [program.VENV, "True"]
 
 
+def test_reset_failed_forgets_the_starts_of_a_unit_that_is_up(shared_box: Box) -> None:
+    """The start limit would refuse a daemon that is restarted again and again by hand, install or
+    validate. It is in systemd's unit_reset_failed, and the stand-in does as it does."""
+    shared_box.write(
+        "/etc/systemd/system/limited.service",
+        "[Unit]\nStartLimitIntervalSec=600\nStartLimitBurst=4\n"
+        "[Service]\nExecStart=/bin/sleep infinity\n",
+    )
+    shared_box.systemctl("daemon-reload")
+    for _ in range(6):
+        shared_box.systemctl("restart", "limited.service")
+        shared_box.systemctl("reset-failed", "limited.service")
+    codes = [
+        shared_box.systemctl("restart", "limited.service", check=False).returncode for _ in range(5)
+    ]
+    assert codes == [0, 0, 0, 0, 1], "without it the limit of four holds"
+    assert shared_box.show("limited.service", "Result") == {"Result": "start-limit-hit"}
+    shared_box.systemctl("reset-failed", "limited.service")
+
+
 def test_a_reboot_keeps_files_and_journal_and_resets_clocks(box: Box) -> None:
     box.write("/etc/kept", "still here\n")
     box.exec("systemd-cat", "echo", "written before the reboot")

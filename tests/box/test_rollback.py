@@ -5,17 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ishowtts_ops.host import Host
-from ishowtts_ops.sim.checkout import make_checkout
+from ishowtts_ops.sim.checkout import VOICES, make_checkout
 from tests.box.conftest import BOARD
 from tests.support import rootfs
 from tests.support.chat import Chat, open_chat
 from tests.support.container import Box, eventually, new_box
-from tests.support.installed import Daemon, configure, envelope
+from tests.support.installed import Daemon, configure, envelope, past
 
 CHECKOUT = "/opt/ishowtts"
 SUBMODULE = f"{CHECKOUT}/third_party/F5-TTS"
@@ -37,6 +36,7 @@ def validated(base: Path) -> Iterator[Validated]:
             box_path=CHECKOUT,
             version="1.1.9",
             cache=rootfs.cache_folder() / "wheels",
+            voices=VOICES[:1],  # every start warms each of them
         )
         box.exec("chown", "--recursive", f"{OWNER}:{OWNER}", CHECKOUT)
         daemon = configure(
@@ -78,11 +78,6 @@ def upstream_moves(box: Box, old: str, new: str, file: str = SAMPLING) -> str:
     return git(box, "rev-parse", "HEAD").strip()
 
 
-def history(box: Box) -> dict[str, Any]:
-    found: dict[str, Any] = envelope(box.ops("bench", "history", "--json").stdout)["data"]
-    return found
-
-
 def settled(box: Box) -> bool:
     return box.state(WATCH) in ("inactive/dead", "failed/failed")
 
@@ -99,7 +94,7 @@ def test_a_commit_that_changes_what_is_heard_is_rolled_back_and_told(
     against upstream's own network fails."""
     box, daemon, chat = validated
     good = git(box, "rev-parse", "HEAD").strip()
-    baselines = history(box)["baselines"]
+    baselines = past(box).baselines
     bad = upstream_moves(box, STEPS, STEPS.replace("coef *", "coef * 0.5 *"))
     eventually(lambda: len(chat.of(WATCH)) == 1, "the chat was told", 280, lambda: box.why(WATCH))
     said = "\n".join(chat.of(WATCH)[0]["lines"])
@@ -110,7 +105,7 @@ def test_a_commit_that_changes_what_is_heard_is_rolled_back_and_told(
     assert git(box, "rev-parse", "HEAD").strip() == good != bad
     assert patched(box)
     assert box.exec("find", CHECKOUT, "-not", "-user", OWNER).stdout == ""
-    assert history(box)["baselines"] == baselines, "what failed is no baseline"
+    assert past(box).baselines == baselines, "what failed is no baseline"
     assert daemon.ready()
     assert daemon.say("As if nothing had happened.").status_code == 200
     # The commit is not lost: whoever made it finds it.
@@ -123,16 +118,16 @@ def test_a_commit_that_changes_what_is_heard_is_rolled_back_and_told(
 
 def test_a_commit_that_changes_nothing_of_that_becomes_the_baseline(validated: Validated) -> None:
     box, daemon, chat = validated
-    before = history(box)["baselines"]
+    before = past(box).baselines
     told = len(chat.told)
     new = upstream_moves(box, STEPS, STEPS.replace("(torch.cos", "1.0 * (torch.cos"))
     eventually(
-        lambda: len(history(box)["baselines"]) == len(before) + 1,
+        lambda: len(past(box).baselines) == len(before) + 1,
         "the new commit was validated",
         280,
         lambda: box.why(WATCH),
     )
-    reason = history(box)["baselines"][-1]["reason"]
+    reason = past(box).baselines[-1].reason
     assert reason.startswith("the commit of F5-TTS changed from ")
     assert f" to {new[:12]}" in reason
     assert git(box, "rev-parse", "HEAD").strip() == new

@@ -14,7 +14,7 @@ from ishowtts_ops.config import MANIFEST_PATH
 from ishowtts_ops.facts.engine_python import OVERLAY, OWN
 from ishowtts_ops.host import SIM_MARKER, Host
 from ishowtts_ops.provision.patch_last_good import LAST_GOOD
-from ishowtts_ops.sim.checkout import make_checkout
+from ishowtts_ops.sim.checkout import VOICES, make_checkout
 from tests.box.conftest import BOARD
 from tests.support import program, rootfs, tree
 from tests.support.container import Box, eventually, new_box
@@ -100,6 +100,7 @@ def taken(base: Path) -> Iterator[Taken]:
             box_path=CHECKOUT,
             version="1.1.9",
             cache=rootfs.cache_folder() / "wheels",
+            voices=VOICES[:2],  # every start warms each of them
         )
         box.exec("chown", "--recursive", f"{OWNER}:", CHECKOUT)
         _conda(box)
@@ -164,6 +165,7 @@ def test_a_lost_patch_is_noticed_and_applied_again(taken: Taken) -> None:
         "the series is applied again and the daemon speaks",
         timeout=120,
         evidence=taken.why,
+        pause=1.0,
     )
 
 
@@ -219,6 +221,7 @@ def test_a_commit_that_does_not_fit_leaves_upstream_and_the_daemon_alone(taken: 
         "the checkout is used again",
         timeout=180,
         evidence=taken.why,
+        pause=1.0,
     )
     eventually(taken.daemon.ready, "the daemon speaks", timeout=60, evidence=taken.why)
     found = envelope(box.ops("doctor", "--json", check=False).stdout)["data"]["findings"]

@@ -302,7 +302,8 @@ def both(
         },
         "patched": {**paced, "make_weights": False},
     }
-    yield Both(version, requests, *sides, _pace(jobs, requests[0], folder))
+    upstream, patched = sides
+    yield Both(version, requests, upstream, patched, _pace(jobs, requests[0], folder))
 
 
 def test_the_same_speech_as_upstream(both: Both) -> None:

@@ -22,7 +22,13 @@ from ishowtts_ops.facts.engine_python import OVERLAY, OVERLAY_MADE, OVERLAY_PYTH
 from ishowtts_ops.host import SIM_MARKER, Host
 from ishowtts_ops.provision.engine_env import EngineStep
 from ishowtts_ops.steps import Ledger
-from tests.support.environments import add_module, make_conda, make_venv, packages_of
+from tests.support.environments import (
+    add_module,
+    make_conda,
+    make_venv,
+    packages_of,
+    remove_module,
+)
 from tests.support.tree import differences, snapshot
 
 pytest.importorskip("torch")
@@ -39,15 +45,37 @@ def quiet(_: str) -> None:
     pass
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    root = tmp_path / "box"
-    Host.at(tmp_path).mkdir("/box/opt/ishowtts")
+def new_host(folder: Path) -> Host:
+    root = folder / "box"
+    Host.at(folder).mkdir("/box/opt/ishowtts")
     host = Host.at(root)
     host.write(SIM_MARKER, "{}")
     host.write(OWN, f'#!/bin/sh\nexec {sys.executable} "$@"\n', mode=0o755)
     host.mkdir("/var/lib")
     return Host.at(root)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return new_host(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def conda_host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    host = new_host(tmp_path_factory.mktemp("conda"))
+    make_conda(host.path(CONDA))
+    return host
+
+
+@pytest.fixture
+def taken(conda_host: Host) -> Host:
+    """A box whose daemon runs in iShowTTS's conda environment. It is one box for several tests, as
+    to make our environment over it takes seconds; it is made again where a test before undid it."""
+    change = step(conda_host).diff(conda_host)
+    if change is not None:
+        change.apply(quiet)
+    assert engine_python.in_use(conda_host, AUTO) == OVERLAY_PYTHON
+    return conda_host
 
 
 def step(host: Host, settings: Settings = AUTO) -> EngineStep:
@@ -99,16 +127,6 @@ def test_a_sound_environment_is_used_and_left_as_it_is(host: Host, where: str) -
     assert differences(whole_box, snapshot(host.root, ("/",), ())) == []
 
 
-def test_what_its_owner_updates_reaches_the_daemon(host: Host) -> None:
-    environment = host.path(CONDA)
-    make_conda(environment)
-    take(host)
-    before = host.read_text(OVERLAY_MADE)
-    add_module(environment, "rjieba", "9.9")
-    take(host)
-    assert host.read_text(OVERLAY_MADE) != before, "the daemon is started again with it"
-
-
 def test_an_environment_that_lacks_something_is_passed_over_with_the_reason(host: Host) -> None:
     make_conda(host.path(CONDA), whole=False)
     choice = engine_python.choose(host, AUTO)
@@ -128,33 +146,6 @@ def test_the_next_sound_one_is_taken(host: Host) -> None:
     make_venv(host.path(VENV))
     choice = engine_python.choose(host, AUTO)
     assert choice.python == f"{VENV}/bin/python" and len(choice.passed_over) == 1
-
-
-def test_one_that_broke_is_left_for_our_own(host: Host) -> None:
-    environment = host.path(CONDA)
-    make_conda(environment)
-    take(host)
-    (packages_of(environment) / "shared.pth").unlink()
-    assert engine_python.in_use(host, AUTO) == OVERLAY_PYTHON, "the daemon still runs in it"
-    change = step(host).diff(host.read_only())
-    assert change is not None and f"$ rm -r {OVERLAY}" in change.preview
-    assert any("it lacks torch" in line for line in change.preview)
-    take(host)
-    assert engine_python.in_use(host, AUTO) == OWN and not host.lexists(OVERLAY)
-
-
-def test_one_that_cannot_import_is_refused_before_anything_is_replaced(host: Host) -> None:
-    environment = host.path(CONDA)
-    make_conda(environment)
-    take(host)
-    before = snapshot(host.root, (OVERLAY,), ())
-    add_module(environment, "rjieba", "9.9", "raise ImportError('libcudart.so.12 is missing')\n")
-    change = step(host).diff(host)
-    assert change is not None
-    with pytest.raises(OpsError, match=r"libcudart\.so\.12 is missing"):
-        change.apply(quiet)
-    assert differences(before, snapshot(host.root, (OVERLAY,), ())) == []
-    assert not host.lexists(f"{OVERLAY}.new")
 
 
 def test_one_that_the_daemons_user_cannot_read(host: Host) -> None:
@@ -197,10 +188,48 @@ def test_a_path_is_taken_as_it_is_and_serve_goes_there(host: Host, tmp_path: Pat
     assert "names no F5-TTS" in out or "source" in out, out
 
 
-def test_serve_says_when_the_interpreter_went_away(host: Host) -> None:
-    make_conda(host.path(CONDA))
-    take(host)
-    host.remove(OVERLAY_PYTHON)
-    argv = [sys.executable, "-m", "ishowtts_ops", "serve", "--root", str(host.root)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and f"is gone: {CONDA}/bin/python" in done.stderr
+def test_one_that_cannot_import_is_refused_before_anything_is_replaced(taken: Host) -> None:
+    environment = taken.path(CONDA)
+    before = snapshot(taken.root, (OVERLAY,), ())
+    add_module(environment, "pypinyin", "9.9", "raise ImportError('libcudart.so.12 is missing')\n")
+    try:
+        change = step(taken).diff(taken)
+        assert change is not None
+        with pytest.raises(OpsError, match=r"libcudart\.so\.12 is missing"):
+            change.apply(quiet)
+    finally:
+        remove_module(environment, "pypinyin", "9.9")
+    assert differences(before, snapshot(taken.root, (OVERLAY,), ())) == []
+    assert not taken.lexists(f"{OVERLAY}.new")
+
+
+def test_serve_says_when_the_interpreter_went_away(taken: Host) -> None:
+    taken.rename(OVERLAY_PYTHON, f"{OVERLAY_PYTHON}.aside")
+    try:
+        argv = [sys.executable, "-m", "ishowtts_ops", "serve", "--root", str(taken.root)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and f"is gone: {CONDA}/bin/python" in done.stderr
+    finally:
+        taken.rename(f"{OVERLAY_PYTHON}.aside", OVERLAY_PYTHON)
+
+
+def test_what_its_owner_updates_reaches_the_daemon(taken: Host) -> None:
+    before = taken.read_text(OVERLAY_MADE)
+    add_module(taken.path(CONDA), "rjieba", "9.9")
+    take(taken)
+    assert taken.read_text(OVERLAY_MADE) != before, "the daemon is started again with it"
+
+
+def test_one_that_broke_is_left_for_our_own(taken: Host) -> None:
+    shared = packages_of(taken.path(CONDA)) / "shared.pth"
+    text = shared.read_text()
+    shared.unlink()
+    try:
+        assert engine_python.in_use(taken, AUTO) == OVERLAY_PYTHON, "the daemon still runs in it"
+        change = step(taken).diff(taken)
+        assert change is not None and f"$ rm -r {OVERLAY}" in change.preview
+        assert any("it lacks torch" in line for line in change.preview)
+        take(taken)
+        assert engine_python.in_use(taken, AUTO) == OWN and not taken.lexists(OVERLAY)
+    finally:
+        shared.write_text(text)

@@ -289,13 +289,19 @@ def eventually(
     what: str,
     timeout: float = 60,
     evidence: Callable[[], str] = lambda: "",
+    pause: float = 0.05,
 ) -> None:
-    """Wait until `true()` is; fail the test with `what` and the evidence when it takes too long."""
+    """Wait until `true()` is; fail the test with `what` and the evidence when it takes too long.
+
+    Args:
+        pause: seconds between two looks. A look that starts a program keeps a processor from what
+            is waited for, and is not to be taken all the time.
+    """
     end = time.monotonic() + timeout
     while not true():
         if time.monotonic() > end:
             raise AssertionError(f"after {timeout} s it is not so that {what}\n{evidence()}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 def leftovers() -> list[str]:

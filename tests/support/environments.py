@@ -78,3 +78,9 @@ def add_module(environment: Path, name: str, version: str, text: str = "") -> No
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     (info / "RECORD").write_text("")
     (info / "INSTALLER").write_text("pip\n")
+
+
+def remove_module(environment: Path, name: str, version: str) -> None:
+    """Take such a package out again."""
+    for folder in (name, f"{name}-{version}.dist-info"):
+        shutil.rmtree(packages_of(environment) / folder)

@@ -32,6 +32,12 @@ class Done:
     err: str
 
 
+def well(done: Done) -> Done:
+    """What ended with 0, or all that it said."""
+    assert done.code == 0, done.out + done.err
+    return done
+
+
 class FolderBox:
     """A box in a folder.
 

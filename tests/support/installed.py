@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import yaml
 
+from ishowtts_ops.host import Host
+from ishowtts_ops.measure.history import Baseline, open_history
+from ishowtts_ops.measure.run import Run
 from tests.support.container import Box
 from tests.support.ports import free_port
 
@@ -93,6 +96,20 @@ def envelope(text: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(text)
     assert found["version"] == 1
     return found
+
+
+class Past(NamedTuple):
+    """What a box has measured, oldest first."""
+
+    runs: list[Run]
+    baselines: list[Baseline]
+
+
+def past(box: Box) -> Past:
+    """The box's history, read from its file: who waits for a run looks often, and `bench history`
+    would take a processor from that run."""
+    with open_history(Host.at(box.root).read_only()) as history:
+        return Past(history.runs(), history.baselines())
 
 
 def mode_name(box: Box) -> str:

@@ -23,6 +23,7 @@ from .unitstate import (
     log_path,
     monotonic_us,
     note_loaded,
+    note_reset,
     save_state,
     unit_lock,
 )
@@ -90,7 +91,7 @@ def _start_one(box: Box, unit: Unit, *, block: bool) -> bool:
                 save_state(box, unit.name, state)
                 log(box, unit.name, f"Started {unit.description}.")
                 return True
-            if not may_start(unit, state):
+            if not may_start(box, unit, state):
                 log(box, unit.name, f"{unit.name}: Start request repeated too quickly.")
                 state.active, state.sub = "failed", "failed"
                 state.result, state.job = "start-limit-hit", "failed"
@@ -192,6 +193,7 @@ def _dependents(box: Box, name: str) -> list[str]:
 
 def reset_failed(box: Box, name: str) -> None:
     with unit_lock(box, name):
+        note_reset(box, name)
         state = load_state(box, name)
         if state.supervised:
             return

@@ -145,7 +145,7 @@ class Supervisor:
             f"{self.unit.name}: Scheduled restart job, restart counter is at "
             f"{self.state.n_restarts}."
         )
-        if not may_start(self.unit, self.state):
+        if not may_start(self.box, self.unit, self.state):
             self.say(f"{self.unit.name}: Start request repeated too quickly.")
             self.state.result = "start-limit-hit"
             self.say(f"{self.unit.name}: Failed with result 'start-limit-hit'.")

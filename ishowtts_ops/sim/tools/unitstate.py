@@ -112,6 +112,20 @@ def needs_reload(box: Box, unit: Unit) -> bool:
     return bool(known != _files(box, unit))
 
 
+def note_reset(box: Box, name: str) -> None:
+    """Remember when `reset-failed` came. It is for units that are up as well, whose state only
+    their supervisor writes; so this is beside it."""
+    box.put(f"{STATES}/{name}.reset", repr(time.time()))
+
+
+def last_reset(box: Box, name: str) -> float:
+    """When that was, in seconds since the epoch; 0 where it never came."""
+    try:
+        return float(box.path(f"{STATES}/{name}.reset").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0.0
+
+
 def _files(box: Box, unit: Unit) -> dict[str, int]:
     found: dict[str, int] = {}
     for path in (unit.fragment, *unit.drop_ins):

@@ -250,6 +250,17 @@ def test_start_limit(serving: SimBox) -> None:
     assert serving.systemctl("start", "talk").returncode == 0
 
 
+def test_reset_failed_forgets_the_starts_of_a_unit_that_is_up_too(serving: SimBox) -> None:
+    """As systemd's unit_reset_failed does; box/test_harness.py sees it there."""
+    install(serving, UNIT.replace("IntervalSec=30", "IntervalSec=600"))
+    for _ in range(6):
+        assert serving.systemctl("restart", "talk").returncode == 0
+        serving.systemctl("reset-failed", "talk")
+    codes = [serving.systemctl("restart", "talk").returncode for _ in range(5)]
+    assert codes == [0, 0, 0, 0, 1], "without it the limit of four holds"
+    assert serving.prop("talk.service", "Result") == "start-limit-hit"
+
+
 def test_a_service_that_will_not_stop_is_killed(serving: SimBox) -> None:
     install(serving)
     flag(serving, "deaf")
