@@ -176,7 +176,7 @@ MENU: dict[int, tuple[Tile, ...]] = {
         *(Tile(n) for n in (96, 128, 168)),
     ),
 }
-# Fitted to 84 measurements on an H200 (all tiles at 960 to 43,008 tokens, 8 % apart in the mean):
+# Fitted to 158 measurements on an H200 (tiles at 960 to 43,008 tokens, 8 % apart in the mean):
 # microseconds of a tile beside its products, cycles in a microsecond at the clock that long work
 # leaves, and microseconds for a million results, which are the same for all tiles.
 TILE_US = 0.98
