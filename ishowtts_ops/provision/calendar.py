@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import count
 from typing import Any
 
 from ishowtts_ops import __version__
@@ -183,7 +184,11 @@ def roll_back(
 
 def _config_back(host: Host, good: Good, log: Progress) -> str:
     stamp = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    kept = f"{CONFIG_PATH}.rejected-{stamp}"
+    # Two may be rejected within a second, and each is somebody's work.
+    kept = first = f"{CONFIG_PATH}.rejected-{stamp}"
+    more = count(2)
+    while host.lexists(kept):
+        kept = f"{first}-{next(more)}"
     current = _config_text(host)
     if current is not None:
         host.write(kept, current)

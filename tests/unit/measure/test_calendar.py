@@ -163,6 +163,21 @@ def test_rolling_back_brings_commit_series_and_configuration(boxes: Callable[[st
     assert {p for p in before if before[p] != after.get(p) and "/.git" not in p} == set()
 
 
+def test_configurations_rejected_within_a_second_are_all_kept(boxes: Callable[[str], Box]) -> None:
+    host = configured(boxes("1.1.9")).host
+    calendar.record_good(host, good_now(host))
+    good = calendar.read_good(host)
+    assert good is not None
+    config = host.read_text(CONFIG_PATH)
+    bad = [f"{config}# attempt {number}\n" for number in range(4)]
+    for text in bad:
+        host.write(CONFIG_PATH, text)
+        calendar.roll_back(host, good, calendar.tracked(host, F5), F5, lambda _: None)
+    kept = [host.read_text(path) for path in host.glob(f"{CONFIG_PATH}.rejected-*")]
+    assert sorted(kept) == bad
+    assert host.read_text(CONFIG_PATH) == config
+
+
 def test_a_commit_that_cannot_be_left_is_told(boxes: Callable[[str], Box]) -> None:
     box = configured(boxes("1.1.9"))
     host = box.host
