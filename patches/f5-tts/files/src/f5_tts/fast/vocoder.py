@@ -235,7 +235,7 @@ def inverse_stft(w: VocosWeights, magnitude: Tensor, phase: Tensor, inside: Tens
     bins = torch.polar(magnitude, phase)
     # The first and the last are real in a real signal. cuFFT drops what is imaginary of them or
     # does not, by the number of frames; then a bucket or a batch would change the samples.
-    bins.imag[..., :: w.n_fft // 2] = 0.0
+    bins.imag[..., :: w.n_fft // 2].zero_()
     frames = torch.fft.irfft(bins, w.n_fft, dim=-1)
     total = _overlap_add(frames * w.window * inside, w.hop)
     envelope = _overlap_add(w.window.square() * inside, w.hop)
