@@ -56,7 +56,12 @@ def test_a_configuration_that_was_named_is_named_again(tmp_path: Path) -> None:
 
 def test_ctrl_c_says_what_comes_next(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "ishowtts_ops", "demo", "--dir", str(tmp_path / "demo")]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+
+    def heed() -> None:
+        # A shell that starts this suite in the background has everything below it ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         assert process.stderr is not None
         began = next(line for line in process.stderr if line.strip())
         assert began.startswith("Building"), began
