@@ -255,7 +255,7 @@ class UnitsStep:
 
 def is_active(host: Host, unit: str) -> bool:
     """Does systemd call the unit active?"""
-    return host.query(["systemctl", "is-active", unit]).stdout.strip() == "active"
+    return not _asleep(host, [unit])
 
 
 def _asleep(host: Host, units: list[str]) -> list[str]:

@@ -191,8 +191,7 @@ def test_a_baseline_of_several_starts(box: FolderBox) -> None:
     done = well(box.run("regress", "--update-baseline", "--starts", "3", "-w", "L", "--json"))
     found = data(done)
     assert done.err.count("restarting the daemon") == 2
-    with open_history(box.host.read_only()) as kept:
-        starts = kept.runs()[-3:]
+    starts = kept_runs(box)[-3:]
     # A start beside which others took the processors says nothing about the box.
     others = [run.extra.get(OTHERS, 0.0) for run in starts]
     assert found["noise"]["runs"] == sum(each <= others[0] + CROWDED for each in others)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from f5_tts.fast.count import size
 from f5_tts.fast.cuda_text import ENERGY_VECTORS, NORM_FRAMES, SCALE_FRAMES, SOURCE
-from f5_tts.fast.nvrtc import KernelsUnavailable, Launches, loaded
+from f5_tts.fast.nvrtc import KernelsUnavailable, Launches, blocks_of, loaded
 from f5_tts.fast.ops import TorchOps
 from f5_tts.fast.vocoder import VocosBlock, VocosWeights
 from f5_tts.fast.weights import TextBlock, Weights
@@ -59,7 +59,7 @@ class ConvNext:
         rows, frames, channels = x.shape
         out = torch.empty_like(x)
         self._module.launch(
-            "dw_norm", (_blocks(frames, NORM_FRAMES), rows, 1), 32 * _blocks(channels, 4 * 32),
+            "dw_norm", (blocks_of(frames, NORM_FRAMES), rows, 1), 32 * blocks_of(channels, 4 * 32),
             x, about, lengths, symbols, out, lengths.shape[0], frames,
         )  # fmt: skip
         return out
@@ -70,11 +70,11 @@ class ConvNext:
         energy = torch.empty(rows, hidden, dtype=torch.float32, device=h.device)
         items = lengths.shape[0]
         self._module.launch(
-            "grn_energy", (_blocks(hidden, ENERGY_VECTORS * self._vector), rows, 1), 512,
+            "grn_energy", (blocks_of(hidden, ENERGY_VECTORS * self._vector), rows, 1), 512,
             h, lengths, energy, items, frames,
         )  # fmt: skip
         self._module.launch(
-            "grn_scale", (_blocks(frames, SCALE_FRAMES), rows, 1), _THREADS,
+            "grn_scale", (blocks_of(frames, SCALE_FRAMES), rows, 1), _THREADS,
             h, grn, energy, lengths, items, frames,
         )  # fmt: skip
 
@@ -91,7 +91,7 @@ class ConvNext:
         items, frames = tokens.shape
         x = torch.empty(2 * items, frames, table.shape[1], dtype=table.dtype, device=table.device)
         self._module.launch(
-            "embed_text", (_blocks(x.numel() // self._vector, _THREADS), 1, 1), _THREADS,
+            "embed_text", (blocks_of(x.numel() // self._vector, _THREADS), 1, 1), _THREADS,
             tokens, lengths, symbols, table, positions, x,
             table.shape[0], items, 2 * items, frames,
             work=(2 * size(x) + size(positions) + size(tokens), x.numel()),
@@ -102,7 +102,7 @@ class ConvNext:
         """Zero, in place, what lies past a row's length or has no symbol."""
         rows, frames, _ = x.shape
         self._module.launch(
-            "clear_frames", (_blocks(x.numel() // self._vector, _THREADS), 1, 1), _THREADS,
+            "clear_frames", (blocks_of(x.numel() // self._vector, _THREADS), 1, 1), _THREADS,
             x, lengths, symbols, lengths.shape[0], rows, frames,
         )  # fmt: skip
 
@@ -194,7 +194,3 @@ def vocos_blocks(w: VocosWeights, cache_dir: Path | None, *, tanh: bool) -> Voco
     """The blocks of this vocoder. KernelsUnavailable says why not."""
     kernels = build(w.norm_w.shape[0], 0, torch.float32, w.window.device, cache_dir)
     return VocosBlocks(w, kernels, tanh=tanh)
-
-
-def _blocks(count: int, size: int) -> int:
-    return -(-count // size)

@@ -6,6 +6,8 @@ instructions, programmatic dependent launch.
 
 from __future__ import annotations
 
+from f5_tts.fast.cuda_halves import HALVES
+
 
 def multiply(columns: int) -> str:
     """`wg_mma`: d (64 x columns over the warpgroup) += a (64 x 16) * b (columns x 16)^T."""
@@ -21,16 +23,12 @@ def multiply(columns: int) -> str:
     )
 
 
-COMMON = r"""
-typedef unsigned int u32;
+COMMON = (
+    HALVES
+    + r"""
 typedef unsigned short u16;
 typedef unsigned long long u64;
 
-__device__ __forceinline__ u32 pack(float a, float b) {
-  u32 v;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
-  return v;
-}
 // n / by for n below a million: a division of integers takes ten times as long, and what it is
 // needed for is in the way of a block's first copy.
 __device__ __forceinline__ int quotient(int n, int by) {
@@ -58,6 +56,7 @@ __device__ __forceinline__ void wg_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 """
+)
 """What the attention kernel (`cuda_hopper`) is built on too."""
 
 HELPERS = (
@@ -65,10 +64,6 @@ HELPERS = (
     + r"""
 struct __align__(64) Map { u64 words[16]; };
 
-__device__ __forceinline__ void unpack(u32 v, float &a, float &b) {
-  asm("{.reg .f16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
-      : "=f"(a), "=f"(b) : "r"(v));
-}
 __device__ __forceinline__ float widen(u16 v) {
   float f;
   asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(v));

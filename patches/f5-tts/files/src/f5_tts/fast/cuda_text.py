@@ -11,6 +11,8 @@ norm), both multiples of 8. Every tensor's rows are 16-byte vectors of `PER` cha
 
 from __future__ import annotations
 
+from f5_tts.fast.cuda_halves import EIGHTS, HALVES
+
 # Rows of `about`, which holds what a channel of `dw_norm` needs: taps, bias, norm, offset.
 TAPS = 7
 ABOUT = TAPS + 4
@@ -19,21 +21,9 @@ NORM_FRAMES = 4
 SCALE_FRAMES = 8
 ENERGY_VECTORS = 2
 
-HALVES = r"""
-typedef unsigned int u32;
-
-__device__ __forceinline__ void unpack(u32 v, float &a, float &b) {
-  asm("{.reg .f16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h;}"
-      : "=f"(a), "=f"(b) : "r"(v));
-}
-__device__ __forceinline__ u32 pack(float a, float b) {
-  u32 v;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(b), "f"(a));
-  return v;
-}
-"""
-
-KERNELS = r"""
+KERNELS = (
+    EIGHTS
+    + r"""
 #if WIDE
 #define PER 4
 __device__ __forceinline__ void take(const uint4 v, float *f) {
@@ -46,23 +36,13 @@ __device__ __forceinline__ uint4 give(const float *f) {
 }
 #else
 #define PER 8
-__device__ __forceinline__ void take(const uint4 v, float *f) {
-  unpack(v.x, f[0], f[1]); unpack(v.y, f[2], f[3]);
-  unpack(v.z, f[4], f[5]); unpack(v.w, f[6], f[7]);
-}
-__device__ __forceinline__ uint4 give(const float *f) {
-  return make_uint4(pack(f[0], f[1]), pack(f[2], f[3]), pack(f[4], f[5]), pack(f[6], f[7]));
-}
+__device__ __forceinline__ void take(const uint4 v, float *f) { unpack8(v, f); }
+__device__ __forceinline__ uint4 give(const float *f) { return pack8(f); }
 #endif
 #define VECTORS (CHANNELS / PER)
 #define HIDDEN_VECTORS (HIDDEN / PER)
 #define EPS 1e-6f
 
-__device__ __forceinline__ float warp_sum(float v) {
-  #pragma unroll
-  for (int d = 16; d > 0; d >>= 1) v += __shfl_xor_sync(0xffffffffu, v, d);
-  return v;
-}
 // Whether a frame holds what the network sees: within its item's length and, where `tokens` are
 // given, with a symbol of its own. lengths (items,), tokens (items, frames).
 __device__ __forceinline__ bool kept(const long long *lengths, const long long *tokens, int item,
@@ -309,5 +289,6 @@ grn_scale(uint4 *h, const uint4 *grn, const float *energy, const long long *leng
 }
 #endif
 """
+)
 
 SOURCE = HALVES + KERNELS

@@ -14,7 +14,7 @@ from f5_tts.fast import attention, vocoder
 from f5_tts.fast.audio import Wave
 from f5_tts.fast.embed import text_positions
 from f5_tts.fast.modulation import Tables, evaluate
-from f5_tts.fast.ops import TorchOps, rotary_table
+from f5_tts.fast.ops import TorchOps, first_line, rotary_table
 from f5_tts.fast.outbox import Outbox
 from f5_tts.fast.plan import Job, Machine, StepPlan, VocoderPlan
 from f5_tts.fast.reference import LruCache
@@ -327,8 +327,7 @@ def _choose_ops(weights: Weights, switches: Switches, cache_dir: Path | None) ->
             )
         except KernelsUnavailable as error:
             # No NVRTC in this build, or a GPU it does not know: plain torch does the same.
-            reason = str(error).strip().splitlines()[0][:300]
-            log.warning("plain torch computes every step, which costs time: %s", reason)
+            log.warning("plain torch computes every step, which costs time: %s", first_line(error))
     return TorchOps(weights, gelu_epilogue=switches.gelu_epilogue)
 
 
@@ -374,10 +373,9 @@ def _where_right(
         made, right = make(vocos)
         if right:
             return made
-        reason = "it computes wrongly here"
+        why = "it computes wrongly here"
     except RuntimeError as error:
         # No NVRTC or driver for them, or a library that has no such product.
-        reason = str(error).strip().splitlines()[0][:300]
-    ops.missing = (*ops.missing, f"{what}: {reason}")
-    log.warning("not in use, which costs time: our kernels of the %s: %s", what, reason)
+        why = str(error)
+    ops.miss(what, why, called=f"kernels of the {what}")
     return None

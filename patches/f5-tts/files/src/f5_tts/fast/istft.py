@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from f5_tts.fast.cuda_istft import SOURCE
-from f5_tts.fast.nvrtc import KernelsUnavailable, Launches, loaded
+from f5_tts.fast.nvrtc import KernelsUnavailable, Launches, blocks_of, loaded
 from f5_tts.fast.vocoder import MAX_MAGNITUDE, VocosWeights, samples_for, trim_of
 from torch import Tensor
 
@@ -40,7 +40,7 @@ class InverseStft:
         tokens, samples = items * frames, samples_for(self._w, frames)
         bins = torch.empty(items, frames, columns // 2, dtype=torch.complex64, device=head.device)
         self._module.launch(
-            "head_bins", (_blocks(tokens * columns // 2, _THREADS), 1, 1), _THREADS,
+            "head_bins", (blocks_of(tokens * columns // 2, _THREADS), 1, 1), _THREADS,
             head.contiguous(), bins, tokens,
         )  # fmt: skip
         # Not scaled: that is done behind it, where the samples are read anyway.
@@ -49,7 +49,7 @@ class InverseStft:
             out = torch.empty(items, samples, dtype=head.dtype, device=head.device)
         if samples:
             self._module.launch(
-                "overlap_add", (_blocks(samples // 4, _THREADS), items, 1), _THREADS,
+                "overlap_add", (blocks_of(samples // 4, _THREADS), items, 1), _THREADS,
                 pieces, self._w.window, lengths, out, frames, samples // 4,
             )  # fmt: skip
         return out
@@ -58,7 +58,3 @@ class InverseStft:
 def inverse_stft(w: VocosWeights, cache_dir: Path | None) -> InverseStft:
     """For this vocoder, compiled or read from `cache_dir`. KernelsUnavailable says why not."""
     return InverseStft(w, loaded(SOURCE, NAMES, defines_for(w), w.window.device, cache_dir))
-
-
-def _blocks(count: int, size: int) -> int:
-    return -(-count // size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import torch
@@ -14,18 +13,23 @@ from f5_tts.fast.convnext import TextEncoder, text_encoder
 from f5_tts.fast.cuda_attention import HopperAttention
 from f5_tts.fast.cuda_source import SOURCE
 from f5_tts.fast.gemm import GATED, GELU, ROTARY, Gemm, Tile, tile_for
-from f5_tts.fast.nvrtc import KernelsUnavailable, Module, compiled, dependent_in_graphs
+from f5_tts.fast.nvrtc import (
+    MIN_CAPABILITY,
+    KernelsUnavailable,
+    Module,
+    blocks_of,
+    capability_of,
+    compiled,
+    dependent_in_graphs,
+)
 from f5_tts.fast.ops import TorchOps
 from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights
 from torch import Tensor
 
 __all__ = ["FusedOps", "KernelsUnavailable"]
 
-MIN_CAPABILITY = (8, 0)
 HOPPER = (9, 0)
 MAX_DIM = 2048
-
-log = logging.getLogger(__name__)
 
 
 def defines_for(weights: Weights) -> dict[str, int]:
@@ -63,12 +67,7 @@ class FusedOps(TorchOps):
         cache_dir: Path | None = None,
     ) -> None:
         super().__init__(weights, gelu_epilogue=gelu_epilogue)
-        if weights.device.index not in (None, torch.cuda.current_device()):
-            raise KernelsUnavailable(
-                f"the weights are on {weights.device}, and kernels are launched on the current "
-                f"device, {torch.cuda.current_device()}; set CUDA_VISIBLE_DEVICES instead"
-            )
-        capability = torch.cuda.get_device_capability(weights.device)
+        capability = capability_of(weights.device)
         if capability < MIN_CAPABILITY or weights.dtype != torch.float16:
             raise KernelsUnavailable(
                 f"no kernels for compute capability {capability}, {weights.dtype}"
@@ -106,7 +105,7 @@ class FusedOps(TorchOps):
                     raise KernelsUnavailable("it computes wrongly here")
                 self._text = text
             except KernelsUnavailable as error:
-                self._miss("text encoder", error)
+                self.miss("text encoder", error)
         # What the trials held belongs to the requests now.
         torch.cuda.empty_cache()
 
@@ -120,7 +119,7 @@ class FusedOps(TorchOps):
             try:
                 self._hopper = HopperAttention(heads, cache_dir, dependent=pdl)
             except KernelsUnavailable as error:
-                self._miss("attention of Hopper", error)
+                self.miss("attention of Hopper", error)
         if gemm and weights.arch.dim_head == 64:
             try:
                 made = Gemm(heads, cache_dir, dependent=pdl)
@@ -128,7 +127,7 @@ class FusedOps(TorchOps):
                     raise KernelsUnavailable(f"{wrong[0]} computes wrongly here")
                 self._gemm = made
             except KernelsUnavailable as error:
-                self._miss("products", error)
+                self.miss("products", error)
         if self._conv_w is not None:
             try:
                 conv = HopperConv(self._conv_w, weights.conv_b, cache_dir, dependent=pdl)
@@ -136,12 +135,7 @@ class FusedOps(TorchOps):
                     raise KernelsUnavailable("it computes wrongly here")
                 self._hopper_conv = conv
             except KernelsUnavailable as error:
-                self._miss("convolution of Hopper", error)
-
-    def _miss(self, what: str, why: KernelsUnavailable) -> None:
-        reason = str(why).strip().splitlines()[0][:300]
-        self.missing = (*self.missing, f"{what}: {reason}")
-        log.warning("not in use, which costs time: our %s: %s", what, reason)
+                self.miss("convolution of Hopper", error)
 
     def take_row(self, row: Tensor, to: Tensor) -> None:
         # A tenth of what the driver's copy takes for a megabyte.
@@ -149,18 +143,18 @@ class FusedOps(TorchOps):
             super().take_row(row, to)
             return
         vectors = row.numel() // 16
-        self._module.launch("take_row", (_blocks(vectors, 256), 1, 1), 256, row, to, vectors)
+        self._module.launch("take_row", (blocks_of(vectors, 256), 1, 1), 256, row, to, vectors)
 
     def input(self, y: Tensor, constant: Tensor, lengths: Tensor) -> Tensor:
         items, frames, _ = y.shape
         half = torch.empty(items * frames, self._melp, dtype=constant.dtype, device=y.device)
         pairs = items * frames * self._melp // 2
-        self._module.launch("cast_pad", (_blocks(pairs, 256), 1, 1), 256, y, half, items * frames)
+        self._module.launch("cast_pad", (blocks_of(pairs, 256), 1, 1), 256, y, half, items * frames)
         h = F.linear(half, self._in_x)
         out = torch.empty_like(constant)
         vectors = constant.numel() // 8
         self._module.launch(
-            "join_input", (_blocks(vectors, 256), 1, 1), 256,
+            "join_input", (blocks_of(vectors, 256), 1, 1), 256,
             h, constant, lengths, out, items, constant.shape[0], frames, dependent=self._pdl,
         )  # fmt: skip
         return out
@@ -191,7 +185,7 @@ class FusedOps(TorchOps):
             return self._hopper(qkv, lengths.valid)
         rows, frames, _, heads, dim_head = qkv.shape
         out = torch.empty(rows, frames, heads, dim_head, dtype=qkv.dtype, device=qkv.device)
-        grid = (_blocks(frames, 128), heads, rows)
+        grid = (blocks_of(frames, 128), heads, rows)
         self._module.launch(
             "attend", grid, 128, qkv, lengths.valid, out, frames, dependent=self._pdl
         )
@@ -203,7 +197,7 @@ class FusedOps(TorchOps):
         if self._hopper_conv is not None:
             return self._hopper_conv(h, lengths)
         rows, frames, _ = h.shape
-        grid = (_blocks(frames, 128), CONV_GROUPS, rows)
+        grid = (blocks_of(frames, 128), CONV_GROUPS, rows)
         middle = torch.empty_like(h)
         w, bias = self._conv_w, self._weights.conv_b
         self._module.launch(
@@ -219,7 +213,7 @@ class FusedOps(TorchOps):
         out = torch.empty_like(x)
         rows = x.numel() // x.shape[-1]
         self._module.launch(
-            "norm_only", (_blocks(rows, 4), 1, 1), 128, x, modulation, out, rows,
+            "norm_only", (blocks_of(rows, 4), 1, 1), 128, x, modulation, out, rows,
             dependent=self._pdl,
         )  # fmt: skip
         return out
@@ -230,7 +224,7 @@ class FusedOps(TorchOps):
         out = torch.empty_like(x)
         rows = x.numel() // x.shape[-1]
         self._module.launch(
-            "add_norm", (_blocks(rows, 4), 1, 1), 128, x, y, gate, modulation, out, rows,
+            "add_norm", (blocks_of(rows, 4), 1, 1), 128, x, y, gate, modulation, out, rows,
             dependent=self._pdl,
         )  # fmt: skip
         return x, out
@@ -298,7 +292,7 @@ class FusedOps(TorchOps):
     def rotate(self, qkv: Tensor, table: Tensor, heads: int) -> Tensor:
         tokens = qkv.shape[0] * qkv.shape[1]
         self._module.launch(
-            "rotate", (_blocks(tokens, 4), 1, 1), 128, qkv, table, tokens, qkv.shape[1], heads,
+            "rotate", (blocks_of(tokens, 4), 1, 1), 128, qkv, table, tokens, qkv.shape[1], heads,
             dependent=self._pdl,
         )  # fmt: skip
         return qkv
@@ -309,7 +303,7 @@ class FusedOps(TorchOps):
     def advance(self, y: Tensor, flow: Tensor, delta: Tensor, guidance: Tensor | None) -> None:
         items, frames, _ = y.shape
         self._module.launch(
-            "advance", (_blocks(y.numel(), 256), 1, 1), 256,
+            "advance", (blocks_of(y.numel(), 256), 1, 1), 256,
             y, flow, delta, guidance, items, frames,
             dependent=self._pdl,
         )  # fmt: skip
@@ -321,7 +315,3 @@ def _by_tap(weight: Tensor) -> Tensor:
     grouped = weight.view(CONV_GROUPS, dim // CONV_GROUPS, inner, taps)
     assert taps == CONV_KERNEL
     return grouped.permute(0, 3, 1, 2).contiguous()
-
-
-def _blocks(count: int, size: int) -> int:
-    return -(-count // size)

@@ -347,6 +347,23 @@ class Module:
         return function
 
 
+def blocks_of(count: int, size: int) -> int:
+    """Blocks of `size` that cover `count`."""
+    return -(-count // size)
+
+
+def capability_of(device: torch.device) -> tuple[int, int]:
+    """Compute capability of the device that weights are on. KernelsUnavailable where kernels would
+    be launched on another."""
+    current = torch.cuda.current_device()
+    if device.index not in (None, current):
+        raise KernelsUnavailable(
+            f"the weights are on {device}, and kernels are launched on the current device, "
+            f"{current}; set CUDA_VISIBLE_DEVICES instead"
+        )
+    return torch.cuda.get_device_capability(device)
+
+
 def loaded(
     source: str,
     names: Sequence[str],
@@ -356,9 +373,7 @@ def loaded(
 ) -> Module:
     """Kernels for any chip on `device`, compiled or read from `cache_dir`, each of them found, so
     that nothing is looked up while a graph is captured. KernelsUnavailable says why not."""
-    if device.index not in (None, torch.cuda.current_device()):
-        raise KernelsUnavailable(f"the weights are on {device}, not on the current device")
-    capability = torch.cuda.get_device_capability(device)
+    capability = capability_of(device)
     if capability < MIN_CAPABILITY:
         raise KernelsUnavailable(f"no kernels for compute capability {capability}")
     target = f"sm_{capability[0]}{capability[1]}"

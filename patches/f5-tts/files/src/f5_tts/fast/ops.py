@@ -7,12 +7,16 @@ and whose bias is the shift.
 
 from __future__ import annotations
 
+import logging
+
 import torch
 import torch.nn.functional as F
 from f5_tts.fast import embed
 from f5_tts.fast.attention import Attend, Lengths
 from f5_tts.fast.weights import CONV_GROUPS, CONV_KERNEL, Weights, rotary_group
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 NORM_EPS = 1e-6
 
@@ -23,6 +27,11 @@ def rotary_table(dim_head: int, frames: int, device: torch.device) -> Tensor:
     frequencies = 1.0 / (10000.0 ** (steps / dim_head))
     angles = torch.outer(torch.arange(frames, device=device, dtype=torch.float32), frequencies)
     return torch.stack((angles.cos(), angles.sin()))
+
+
+def first_line(why: object) -> str:
+    """Of what an error says, what fits a line of the log; compilers say pages."""
+    return str(why).strip().splitlines()[0][:300]
 
 
 class TorchOps:
@@ -37,6 +46,13 @@ class TorchOps:
     def __init__(self, weights: Weights, *, gelu_epilogue: bool = True) -> None:
         self._weights = weights
         self._epilogue = gelu_epilogue and weights.device.type == "cuda"
+
+    def miss(self, what: str, why: object, *, called: str = "") -> None:
+        """Remember that our own `what` is not in use, and say it once in the log, where it may be
+        `called` something else."""
+        reason = first_line(why)
+        self.missing = (*self.missing, f"{what}: {reason}")
+        log.warning("not in use, which costs time: our %s: %s", called or what, reason)
 
     def attention(self) -> Attend | None:
         """An attention of these operators' own; plain torch has the ones in `attention`."""

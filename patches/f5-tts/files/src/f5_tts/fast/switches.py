@@ -31,8 +31,8 @@ class Switches:
     over the graphed vocoder. `vocoder_tf32`: TF32 in the vocoder's matrix products. `batching`:
     chunks of one text share a batch. `first_chunk`: a short first chunk. `folded`: the folded
     weight file.
-    `compile` (off unless asked for): torch.compile instead of our own kernels, bucket by bucket once
-    everything else is warm.
+    `compile` (off unless asked for): torch.compile instead of our own kernels, bucket by bucket
+    once everything else is warm.
     """
 
     bridge: bool = True

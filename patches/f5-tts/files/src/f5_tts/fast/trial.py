@@ -7,12 +7,14 @@ and small; all of it takes some tens of milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from f5_tts.fast import embed, vocoder
 from f5_tts.fast.conv import HopperConv
 from f5_tts.fast.convnext import TextEncoder
-from f5_tts.fast.gemm import GATED, GELU, MENU, ROTARY, Gemm, Norm, Tile
+from f5_tts.fast.gemm import GATED, GELU, MENU, ROTARY, Gemm, Norm
 from f5_tts.fast.ops import NORM_EPS, TorchOps, rotary_table
 from torch import Tensor
 
@@ -89,10 +91,12 @@ def _same_rows(got: Tensor, h: Tensor, plain: TorchOps, lengths: Tensor) -> bool
     """Positions added to their input, within each row's length: behind it anything may be. Not
     without the input: with some weights they are small beside it, and so is what rounding leaves
     of them."""
-    want = plain.positions(h.clone(), lengths)
-    return all(
-        same(got[row, :length], want[row, :length]) for row, length in enumerate(lengths.tolist())
-    )
+    return _same_within(got, plain.positions(h.clone(), lengths), lengths.tolist())
+
+
+def _same_within(got: Tensor, want: Tensor, lengths: Iterable[int]) -> bool:
+    """Row by row, so that a long one hides no short one; behind its length anything may be."""
+    return all(same(got[row, :length], want[row, :length]) for row, length in enumerate(lengths))
 
 
 @torch.inference_mode()
@@ -162,9 +166,8 @@ def vocos(blocks: vocoder.Blocks, w: vocoder.VocosWeights) -> bool:
         x = torch.where(inside > 0, x, 100 * x)
         want = vocoder.backbone(w, x, inside) - x
         got = blocks(x.clone(), lengths) - x
-        for row, length in enumerate(lengths.tolist()):
-            if not same(got[row, :length], want[row, :length]):
-                return False
+        if not _same_within(got, want, held):
+            return False
     return True
 
 
@@ -188,10 +191,8 @@ def inverse(own: vocoder.Inverse, w: vocoder.VocosWeights) -> bool:
         # What is not written stays what is not a number.
         got = torch.full_like(want, float("nan"))
         own(torch.where(inside > 0, head, float("nan")), lengths, got)
-        for row, length in enumerate(held):
-            samples = vocoder.samples_for(w, length)
-            if not same(got[row, :samples], want[row, :samples]):
-                return False
+        if not _same_within(got, want, (vocoder.samples_for(w, length) for length in held)):
+            return False
     return True
 
 
