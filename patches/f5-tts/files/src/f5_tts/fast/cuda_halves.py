@@ -1,4 +1,4 @@
-"""CUDA C++ that every kernel of this package is built on: half precision without any header.
+"""CUDA C++ that the kernels with half precision share, without any header.
 
 `EIGHTS` has no inline assembly of its own.
 """
